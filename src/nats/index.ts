@@ -1,0 +1,6 @@
+/**
+ * What nodes say to each other over NATS. Needs `@nats-io/transport-node`.
+ *
+ * @since 0.1.0
+ */
+export * as NatsConnection from "./NatsConnection.ts"
