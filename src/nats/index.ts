@@ -3,4 +3,5 @@
  *
  * @since 0.1.0
  */
+export * as NatsBus from "./NatsBus.ts"
 export * as NatsConnection from "./NatsConnection.ts"
