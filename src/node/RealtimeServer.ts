@@ -56,6 +56,7 @@ import type { ServerServices } from "./internal/services.ts"
 import { readState } from "./internal/snapshot.ts"
 import { splitOptions } from "./internal/splitOptions.ts"
 import { streamParts } from "./internal/streamParts.ts"
+import { finishMillis, unfinished } from "./internal/unfinished.ts"
 import { waitingDoor } from "./internal/waitingDoor.ts"
 import type {
   Consumer,
@@ -81,7 +82,6 @@ export {
    */
   TransactionError
 } from "./internal/transaction.ts"
-
 export {
   /**
    * @category errors
@@ -89,12 +89,6 @@ export {
    */
   ServerClosed
 } from "./internal/serverClosed.ts"
-
-/** How long `close` waits for running publishes and for the batches of consumers, in milliseconds. */
-const finishMillis = 1000
-
-/** How long `close` waits after that for rollbacks, in milliseconds. */
-const rollbackMillis = 500
 
 /** How often a start is retried after PostgreSQL rejected it. */
 const startEvery = "30 seconds"
@@ -457,22 +451,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     this.#closing.abort()
     // While this door drains, another one may begin, and answers once this one is gone.
     this.#leavePath()
-    const consumed = Effect.promise(() =>
-      Promise.all(Array.from(this.#consumers, (consumer) => consumer.stop()))
-    )
-    await Effect.runPromise(
-      Effect.all(
-        [
-          Effect.timeoutOption(
-            Effect.promise(() => Promise.all(this.#publishing)),
-            finishMillis
-          ),
-          // A silent database answers no rollback.
-          Effect.timeoutOption(consumed, finishMillis + rollbackMillis)
-        ],
-        { concurrency: "unbounded" }
-      )
-    )
+    await Effect.runPromise(unfinished(this.#publishing, this.#consumers))
     if (this.#consumers.size > 0) await Effect.runPromise(this.#cut)
     await this.#runtime.dispose()
     await Effect.runPromise(this.#stopWaiting)

@@ -238,7 +238,7 @@ describe("three nodes", () => {
 
         const log: Array<string> = []
         yield* until(() => witnesses.every(({ events }) => events > 0))
-        // Each kind of fault comes before one of them comes again.
+        // Each kind of fault is there before one of them is there again.
         for (let at = 0; at < faultCount; at++) {
           const [name, fault] = at < faults.length ? faults[at]! : pick(faults)
           log.push(name)

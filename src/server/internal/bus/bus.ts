@@ -3,7 +3,7 @@
  * become messages of its parts.
  *
  * In: a carrier, and what the keys are made from. Out: the service `NodeBus`. The bus batches, encrypts,
- * numbers and probes; `Members` knows the other nodes. Nothing here is certain to arrive.
+ * numbers and probes; `KnownNodes` knows the other nodes. Nothing here is certain to arrive.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -26,7 +26,7 @@ import type { BusTimes } from "./busOptions.ts"
 import type { Carrier } from "./carrier.ts"
 import { CounterWindow } from "./counterWindow.ts"
 import * as Envelope from "./envelope.ts"
-import { Members } from "./members.ts"
+import { KnownNodes } from "./knownNodes.ts"
 import { packed, type Parcel, Waiting } from "./outgoing.ts"
 import { maxMessageBytes, Pieces } from "./pieces.ts"
 
@@ -125,7 +125,7 @@ export const make = (
       for (const [topic, part] of parts) hand(topic, () => part.changed?.(change))
       metrics.busNodes.updateUnsafe(here(), services)
     }
-    const members = new Members(times, changed)
+    const members = new KnownNodes(times, changed)
     const here = () => members.list(mono()).filter((one) => one.state === "here").length
 
     // --- receiving ---------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ export interface MemberTimes {
 /** Why an envelope is not taken. */
 export type Untaken = "replayed" | "over"
 
-export class Members {
+export class KnownNodes {
   readonly #names = new Map<string, Name>()
   readonly #times: MemberTimes
   readonly #changed: (change: NodeChange) => void
