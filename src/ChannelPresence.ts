@@ -9,6 +9,8 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { type Any, type AnyFamily, type Codec, construct } from "./ChannelBase.ts"
 import { codecOf } from "./internal/payloadCodec.ts"
+import { presenceKeeper as keeper } from "./internal/presence.ts"
+import type { PresenceKeeper } from "./internal/presenceTypes.ts"
 import { channelNameFault } from "./Protocol.ts"
 import { InvalidChannelName, type InvalidPayload } from "./RealtimeError.ts"
 
@@ -46,6 +48,8 @@ export interface Presence<in out A, out Name extends string = string> extends An
   readonly counts: Counts
   readonly decode: (json: unknown) => Result.Result<A, InvalidPayload>
   readonly encode: (member: A) => Result.Result<unknown, InvalidPayload>
+  /** @internal What keeps the members current in a client. */
+  readonly keeper: PresenceKeeper
 }
 
 /**
@@ -91,7 +95,8 @@ const construction = <A, Name extends string>(
 ): Presence<A, Name> => ({
   ...construct(name, codec, { publish: false as const }, fault),
   delivery: "presence",
-  counts: options?.counts ?? "persons"
+  counts: options?.counts ?? "persons",
+  keeper
 })
 
 const familyOf = <Param, A, const Prefix extends string>(

@@ -69,6 +69,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/client/Connection.ts": 1,
   "src/client/PublishQueue.ts": 1,
   "src/client/internal/": 2,
+  "src/client/Members.ts": 3,
   "src/client/Rows.ts": 3,
   "src/client/RealtimeClient.ts": 3,
   "src/client/PlainClient.ts": 4,

@@ -10,7 +10,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import type { Any, Delivery, Payload, RowOf } from "../Channel.ts"
+import type { Any, Delivery, Payload, Presence, RowOf } from "../Channel.ts"
 import { asChannel } from "../ChannelBase.ts"
 import type { SourceState } from "../Protocol.ts"
 import type { Event, Gap, HistoryOptions, HistoryPage, RealtimeEvent } from "../RealtimeEvent.ts"
@@ -19,6 +19,7 @@ import type { Refused } from "./ClientError.ts"
 import { attempt, report } from "../internal/callbacks.ts"
 import { check } from "./internal/addresses.ts"
 import { make as makeQueue, PublishQueue, type Size } from "./PublishQueue.ts"
+import type * as Members from "./Members.ts"
 import type { Readable } from "./Readable.ts"
 import type * as Rows from "./Rows.ts"
 import {
@@ -127,6 +128,18 @@ export interface PlainClient {
     channel: C,
     options?: Rows.Options<C>
   ) => Rows.Collection<RowOf<C>>
+  /**
+   * The members of a presence channel, kept current while they have subscribers. Opens nothing until then. With
+   * a state the client is a member itself, as long as there are subscribers; its `update` changes the state.
+   *
+   * **Example** (Being in the lobby)
+   *
+   * ```ts
+   * const lobby = client.presence(InRoom("lobby"), { name: "Ada" })
+   * const stop = lobby.subscribe(() => show(lobby.getSnapshot().members))
+   * ```
+   */
+  readonly presence: <A>(channel: Presence<A>, state?: NoInfer<A>) => Members.Presence<A>
   /**
    * Resolves when the server said that it happened; rejects with a `PublishError`. Without a connection it
    * waits in the queue, for 60 s (the option `queue.maxAge`), and happens once. On a volatile channel it
@@ -246,6 +259,7 @@ const from = (
     last: <C extends Any | string>(channel: C) => made()?.sync.last(asChannel<Payload<C>>(channel)),
     rows: (channel, options = {}) =>
       channel.table.rows.collect(sync().host, channel, options) as Rows.Collection<never>,
+    presence: (channel, state) => channel.keeper.collect(sync().host, channel, state) as never,
     publish: (channel, payload, options) =>
       Effect.runPromise(client().publish(asChannel(channel), payload, options)) as Promise<never>,
     history: (channel, options) =>

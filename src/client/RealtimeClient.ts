@@ -15,7 +15,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Channel, Delivery, RowOf } from "../Channel.ts"
+import type { Channel, Delivery, Presence, RowOf } from "../Channel.ts"
+import type { InvalidPayload } from "../RealtimeError.ts"
 import {
   type Event,
   Gap,
@@ -32,7 +33,9 @@ import * as Connection from "./internal/connectionMachine.ts"
 import * as Inbox from "./internal/inbox.ts"
 import type { Listener, SubscribeError } from "./internal/listener.ts"
 import * as Pages from "./internal/pages.ts"
+import { refusedOf } from "./internal/requests.ts"
 import * as Publisher from "./internal/publisher.ts"
+import type { PresenceHost } from "../internal/presenceTypes.ts"
 import type { Host } from "../internal/rowTypes.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
 import type { SourceState } from "../Protocol.ts"
@@ -44,6 +47,7 @@ import {
   PublishQueue,
   type Size
 } from "./PublishQueue.ts"
+import type * as Members from "./Members.ts"
 import type { Readable } from "./Readable.ts"
 import type * as Rows from "./Rows.ts"
 
@@ -142,7 +146,7 @@ export interface Sync {
   /** @internal */
   readonly collect: Collect.Collect
   /** @internal */
-  readonly host: Host
+  readonly host: Host & PresenceHost
   readonly connection: Readable<ConnectionState>
   readonly source: Readable<SourceState>
   /** What waits in the publish queue. */
@@ -210,6 +214,36 @@ export class RealtimeClient extends Context.Service<
       channel: C,
       options?: Rows.Options<C>
     ) => Stream.Stream<Rows.Rows<RowOf<C>>, SubscribeError>
+    /**
+     * The members of a presence channel: now, then after each change of them or of their status. It watches and
+     * is no member. A slow consumer receives the newest value only. While the link is away the members stay,
+     * `stale`. Fails when the server rejects the channel for good, or the connection stopped.
+     *
+     * **Example** (The members in the lobby)
+     *
+     * ```ts
+     * client.presence(InRoom("lobby"))
+     * ```
+     */
+    readonly presence: <A>(
+      channel: Presence<A>
+    ) => Stream.Stream<Members.Members<A>, SubscribeError>
+    /**
+     * Is a member of a presence channel, with a state, until the scope ends. Succeeds when the server has taken
+     * the state. After a reconnect the client shows the newest state again. All uses of a client are one
+     * member: the state that was given last counts, and after its scope the one before.
+     *
+     * **Example** (Being in the lobby)
+     *
+     * ```ts
+     * const me = yield* client.present(InRoom("lobby"), { name: "Ada", typing: false })
+     * yield* me.update({ name: "Ada", typing: true })
+     * ```
+     */
+    readonly present: <A>(
+      channel: Presence<A>,
+      state: NoInfer<A>
+    ) => Effect.Effect<Members.Own<A, SubscribeError>, InvalidPayload | SubscribeError, Scope.Scope>
     /**
      * Publishes and waits until the server says that it happened.
      *
@@ -325,13 +359,18 @@ export const make = (
         )
       )
 
-    const host: Host = {
+    const host: Host & PresenceHost = {
       // Its `listen` does not know the channels of rows.
       ...(subscriptions as never as Pick<Host, "listen" | "look">),
       ...time,
       linger: connection.linger,
       due: [],
-      stores: new Set()
+      stores: new Set(),
+      connection,
+      refusedOf,
+      enlist: (wing) => {
+        wings = [...wings, wing]
+      }
     }
     const rows: RealtimeClient["Service"]["rows"] = (channel, options = {}) =>
       Inbox.stream((inbox) =>
@@ -344,6 +383,16 @@ export const make = (
       events,
       state,
       rows,
+      presence: (channel) =>
+        Inbox.stream((inbox) =>
+          channel.keeper.follow(
+            host,
+            channel,
+            (members) => inbox.replace([members as never]),
+            inbox.fail
+          )
+        ),
+      present: (channel, state) => channel.keeper.present(host, channel, state) as never,
       subscribe: (channel) =>
         Stream.mapEffect(events(channel), (event) =>
           event._tag === "Gap" ? Effect.fail(event) : Effect.succeed(event.payload)

@@ -17,7 +17,10 @@ const patience = 2000
 const slowest = 16
 
 /** What belongs to one channel. */
-export type ChannelFrame = FrameOf<ServerFrame, "events" | "state" | "cursor" | "gap" | "ended">
+export type ChannelFrame = FrameOf<
+  ServerFrame,
+  "events" | "state" | "members" | "cursor" | "gap" | "ended"
+>
 
 /** Of the answers only a state is such a frame too. */
 export const isOfChannel = (frame: ServerFrame): frame is ChannelFrame =>

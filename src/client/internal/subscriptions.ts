@@ -434,7 +434,8 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         drive()
       },
       receive: (frame) => {
-        if (frame.channel !== name || frame.view !== view || asking || !on) return
+        if (frame.type === "members" || frame.channel !== name) return
+        if (frame.view !== view || asking || !on) return
         if (frame.type === "state") return stated(frame)
         if (frame.type !== "ended") return received(frame)
         over()
