@@ -77,6 +77,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/PgNotificationSource.ts": 2,
   "src/server/internal/outbox/": 2,
   "src/server/ServerError.ts": 2,
+  "src/server/internal/feed/": 2,
   "src/server/OutboxReader.ts": 3,
   // These two are built on the public reader.
   "src/server/internal/outbox/consumers.ts": 4,
