@@ -46,6 +46,7 @@ export type {
 } from "./ChannelRow.ts"
 export {
   type Counts,
+  type MemberOf,
   presence,
   type Presence,
   type PresenceFamily,

@@ -70,6 +70,19 @@ export interface PresenceFamily<
   ) => { readonly channel: Presence<A, `${Prefix}${string}`>; readonly param: Param } | undefined
 }
 
+/**
+ * The state of a member of a presence channel, or of the channels of a family.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type MemberOf<D> =
+  D extends Presence<infer A, string>
+    ? A
+    : D extends (...params: never) => Presence<infer A, string>
+      ? A
+      : never
+
 const construction = <A, Name extends string>(
   name: Name,
   codec: Codec<A>,

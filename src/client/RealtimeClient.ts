@@ -24,6 +24,7 @@ import {
   type RealtimeEvent,
   type Snapshot
 } from "../RealtimeEvent.ts"
+import type { UrlFailed } from "./ClientError.ts"
 import type { Options as ConnectionOptions, State as ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
 import * as Collect from "./internal/joinedState.ts"
@@ -259,7 +260,7 @@ export class RealtimeClient extends Context.Service<
 export const make = (
   options: Options,
   byDefault?: NonNullable<Options["onError"]>
-): Effect.Effect<RealtimeClient["Service"], never, PublishQueue | Scope.Scope> =>
+): Effect.Effect<RealtimeClient["Service"], UrlFailed, PublishQueue | Scope.Scope> =>
   Effect.gen(function* () {
     const queue = yield* PublishQueue
     const time = yield* Time.make
@@ -371,7 +372,9 @@ export const make = (
  * @category layers
  * @since 0.1.0
  */
-export const layerNoDeps = (options: Options): Layer.Layer<RealtimeClient, never, PublishQueue> =>
+export const layerNoDeps = (
+  options: Options
+): Layer.Layer<RealtimeClient, UrlFailed, PublishQueue> =>
   Layer.effect(
     RealtimeClient,
     Effect.flatMap(Effect.context<Scope.Scope>(), (context) =>
@@ -385,5 +388,5 @@ export const layerNoDeps = (options: Options): Layer.Layer<RealtimeClient, never
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options): Layer.Layer<RealtimeClient> =>
+export const layer = (options: Options): Layer.Layer<RealtimeClient, UrlFailed> =>
   Layer.provide(layerNoDeps(options), queueLayer(options.queue))

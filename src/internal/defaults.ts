@@ -116,7 +116,12 @@ export const realtime = {
   maxMemoryAge: 120_000,
   maxMemoryBytes: 64 * 1024 * 1024,
   batchWindow: 0,
-  announceSource: true
+  announceSource: true,
+  presenceGrace: 10_000,
+  /** Members. */
+  maxMembers: 1000,
+  /** Changes. */
+  memberRate: 5
 }
 
 /** `PgNotificationSource`. */
@@ -125,6 +130,14 @@ export const pgNotificationSource = {
   heartbeatTimeout: 2000,
   selfTest: true,
   startPatience: 10_000
+}
+
+/** `NodeBus` of each kind. */
+export const nodeBus = {
+  heartbeatInterval: 1000,
+  silentAfter: 3000,
+  forgetAfter: 60_000,
+  batchWindow: 50
 }
 
 /** `OutboxReader`, and `MemoryOutbox` where it has the same options. */

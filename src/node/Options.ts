@@ -37,7 +37,16 @@ export type Eventually<A, E = never> = A | Promise<A> | Effect.Effect<A, E>
 export interface Options<I = undefined>
   extends
     Omit<DoorOptions, "channels">,
-    Pick<Realtime.Options, "maxChannels" | "maxFilters" | "maxStateRows" | "maxStateBytes">,
+    Pick<
+      Realtime.Options,
+      | "maxChannels"
+      | "maxFilters"
+      | "maxStateRows"
+      | "maxStateBytes"
+      | "presenceGrace"
+      | "maxMembers"
+      | "memberRate"
+    >,
     Pick<
       OutboxReader.Options,
       | "maxMemoryEvents"
@@ -65,8 +74,8 @@ export interface Options<I = undefined>
   readonly authorize?: ((request: Request<I>) => Eventually<boolean | Limited>) | undefined
   /**
    * Rules for each definition, in the place of `authorize`: which clients may subscribe, and what their
-   * publishes become. Exactly one `onSubscribe` for each definition of `channels`, and one `onPublish` for
-   * each with `publish`. Throw, reject or fail with `RuleRefused` to reject a request with a sentence.
+   * publishes and their states become. Exactly one `onSubscribe` for each definition of `channels`, one
+   * `onPublish` for each with `publish`, and one `onPresent` for each presence channel. Throw, reject or fail with `RuleRefused` to reject a request with a sentence.
    */
   readonly rules?: ((make: RuleMaker<I>) => Rules<never>) | undefined
   /**

@@ -65,12 +65,22 @@ export {
    * @category models
    * @since 0.1.0
    */
+  type Presenting,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
   type Publishing,
   /**
    * @category models
    * @since 0.1.0
    */
   type Rule,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type RuleAction,
   /**
    * @category models
    * @since 0.1.0
@@ -118,6 +128,11 @@ export {
    * @since 0.1.0
    */
   type AnonymousRules,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Action,
   /**
    * @category models
    * @since 0.1.0

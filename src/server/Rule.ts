@@ -70,6 +70,25 @@ export type Publishing<I, D extends Channel.Definition> = Subscribing<I, D> & {
 }
 
 /**
+ * A client that wants to be a member of a presence channel, or to change its state, for a rule.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Presenting<I, D extends Channel.Definition> = Subscribing<I, D> & {
+  /** The decoded state, as the client sent it. */
+  readonly member: Channel.MemberOf<D>
+}
+
+/**
+ * What a rule decides about.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RuleAction = "subscribe" | "publish" | "present"
+
+/**
  * An answer that allows a client to see some rows of a table: those whose columns have these values. The
  * server adds them to what the client asks for, and never tells the client. The columns are those of
  * `filter`, `boundary` and `by`.
@@ -97,14 +116,15 @@ export type Allowed<D = Channel.Definition> =
   | (D extends { readonly table: Channel.Table } ? Limited<Channel.Boundary<D>> : never)
 
 /**
- * A rule for one definition of a server. Make it with `onSubscribe` or `onPublish` of the option `rules`.
+ * A rule for one definition of a server. Make it with `onSubscribe`, `onPublish` or `onPresent` of the option
+ * `rules`.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Rule<
   out D extends Channel.Definition = Channel.Definition,
-  out Action extends "subscribe" | "publish" = "subscribe" | "publish",
+  out Action extends RuleAction = RuleAction,
   out R = unknown
 > {
   /** What the rule decides about. */
@@ -144,6 +164,18 @@ export interface RuleMaker<I> {
     definition: D,
     decide: (request: Publishing<I, D>) => Answer
   ) => Rule<D, "publish", Answer extends Effect.Effect<unknown, unknown, infer R> ? R : never>
+  /**
+   * Returns the state that the other members see, for example with the name that the server knows. It must
+   * match the Schema of the definition. The server asks again when the rights of the client may have changed;
+   * a member that is rejected then leaves. `onSubscribe` decides which clients see the members.
+   */
+  readonly onPresent: <
+    D extends Channel.Definition & { readonly delivery: "presence" },
+    Answer extends RuleAnswer<Channel.MemberOf<D>, unknown>
+  >(
+    definition: D,
+    decide: (request: Presenting<I, D>) => Answer
+  ) => Rule<D, "present", Answer extends Effect.Effect<unknown, unknown, infer R> ? R : never>
 }
 
 /**
@@ -152,7 +184,7 @@ export interface RuleMaker<I> {
  * @category models
  * @since 0.1.0
  */
-export type Rules<R = unknown> = ReadonlyArray<Rule<Channel.Definition, "subscribe" | "publish", R>>
+export type Rules<R = unknown> = ReadonlyArray<Rule<Channel.Definition, RuleAction, R>>
 
 /**
  * The services that rules use.
@@ -161,7 +193,7 @@ export type Rules<R = unknown> = ReadonlyArray<Rule<Channel.Definition, "subscri
  * @since 0.1.0
  */
 export type RuleServices<One> =
-  One extends Rule<Channel.Definition, "subscribe" | "publish", infer R> ? R : never
+  One extends Rule<Channel.Definition, RuleAction, infer R> ? R : never
 
 /** The name of a channel, or the prefix of a family and a star. */
 type Name<D> = D extends Channel.AnyFamily
@@ -181,6 +213,8 @@ type Known<Names extends string> = Names extends string
 
 type Publishable<D> = D extends { readonly publish: true } ? D : never
 
+type WithMembers<D> = D extends { readonly delivery: "presence" } ? D : never
+
 type Ruled<List extends Rules, Action> = Name<
   Extract<List[number], { readonly action: Action }>["definition"]
 >
@@ -189,6 +223,7 @@ type Ruled<List extends Rules, Action> = Name<
 type Faults<Defined, List extends Rules> =
   | `onSubscribe for ${Known<Exclude<Name<Defined>, Ruled<List, "subscribe">>>}`
   | `onPublish for ${Known<Exclude<Name<Publishable<Defined>>, Ruled<List, "publish">>>}`
+  | `onPresent for ${Known<Exclude<Name<WithMembers<Defined>>, Ruled<List, "present">>>}`
   | `no rule for ${Known<Exclude<Name<List[number]["definition"]>, Name<Defined>>>}: it is not in channels`
 
 /**

@@ -81,6 +81,15 @@ export type Authenticate<I, R = never> = (
 ) => Effect.Effect<Authenticated<I>, AuthRefused, R>
 
 /**
+ * What a client wants to do on a channel: `subscribe`, `publish`, or on a presence channel `present`, which is
+ * to be a member with a state that the others see.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Action = "subscribe" | "publish" | "present"
+
+/**
  * A request of a client, for `authorize`.
  *
  * @category models
@@ -99,10 +108,10 @@ export interface Request<I = undefined> {
   /** The decoded parameter of a family, e.g. `"42"`; `undefined` for a single channel. */
   readonly params: unknown
   /**
-   * What the client wants to do on the channel. About publishes on a volatile channel the server asks at
-   * most once a second for each session and channel, and after `reauthorize` or a fresh token.
+   * What the client wants to do on the channel. About publishes on a volatile channel, and about `present`, the
+   * server asks at most once a second for each session and channel, and after `reauthorize` or a fresh token.
    */
-  readonly action: "subscribe" | "publish"
+  readonly action: Action
 }
 
 /**
@@ -359,9 +368,10 @@ export interface RuleOptions<
 > {
   readonly authorize?: undefined
   /**
-   * Which clients may subscribe, and what their publishes become: exactly one `onSubscribe` for each
-   * definition of `channels`, and one `onPublish` for each with `publish`. The server does not start when
-   * one is missing, so no definition is open or closed by accident.
+   * Which clients may subscribe, and what their publishes and their states become: exactly one `onSubscribe`
+   * for each definition of `channels`, one `onPublish` for each with `publish`, and one `onPresent` for each
+   * presence channel. The server does not start when one is missing, so no definition is open or closed by
+   * accident.
    */
   readonly rules: (make: RuleMaker<I>) => List & CompleteRules<Channels[number], NoInfer<List>>
 }

@@ -12,7 +12,7 @@ import * as Support from "./support/durable.ts"
 import { layerDatabase } from "../support/database.ts"
 import { until } from "../support/until.ts"
 
-const { layerReader, payloads, publish, session } = Support
+const { layerInstalled, layerReader, payloads, publish, session } = Support
 
 describe("OutboxReader", () => {
   it.live("the reader delivers committed messages and never those rolled back", () =>
@@ -152,6 +152,28 @@ describe("OutboxReader", () => {
       const texts = join.replay.flatMap(({ events }) => events.map(({ text }) => text))
       expect(texts.toSorted()).toEqual(["0", "2"])
     }).pipe(Effect.scoped, Effect.provide(layerReader()))
+  )
+
+  it.live("the last id drawn is read under the lock that a writer holds while it draws", () =>
+    Effect.gen(function* () {
+      // As a table the sequence is read without it, and shows up to 32 ids more than are drawn.
+      const db = yield* session
+      const before = yield* Support.takeOn(db)
+      expect(before.drawn).toBe(0n)
+      yield* publish("room", 1)
+      const look = lookQueries({ messages: 1, bytes: 1 })(before, 0n, "all")
+      for (const { args, statement } of [{ args: [], statement: Outbox.takeStatement }, look]) {
+        yield* db.query("begin")
+        const { rows: taken } = yield* db.query(statement, args)
+        expect(taken).toMatchObject([{ l: "1" }])
+        const { rows } = yield* db.query(
+          "select mode from pg_locks where relation = 'realtime.messages_id_seq'::regclass and pid = pg_backend_pid()"
+        )
+        // That of a table is AccessShareLock.
+        expect(rows).toEqual([{ mode: "RowExclusiveLock" }])
+        yield* db.query("rollback")
+      }
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
   it.live("reading stays fast while an open writer holds back 100,000 messages", () =>

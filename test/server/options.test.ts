@@ -109,7 +109,10 @@ const hubOptions: Table<Realtime.Options> = {
   maxMemoryEvents: count("0∞"),
   maxMemoryAge: time("0∞"),
   maxMemoryBytes: count("0∞"),
-  batchWindow: time("0")
+  batchWindow: time("0"),
+  presenceGrace: time("0"),
+  maxMembers: count("∞"),
+  memberRate: count("∞")
 }
 
 const installed: Table<PgInstaller.Options> = {
@@ -162,6 +165,9 @@ const attached: Table<ClassOptions> = {
   maxFilters: hubOptions.maxFilters,
   maxStateRows: hubOptions.maxStateRows,
   maxStateBytes: hubOptions.maxStateBytes,
+  presenceGrace: hubOptions.presenceGrace,
+  maxMembers: hubOptions.maxMembers,
+  memberRate: hubOptions.memberRate,
   maxMemoryAge: outbox.maxMemoryAge,
   maxMemoryBytes: outbox.maxMemoryBytes,
   maxMemoryEvents: outbox.maxMemoryEvents,

@@ -117,6 +117,10 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     ["select next::text from realtime.marks", "yes", "no", "no"],
     ["select * from realtime.settings", "yes", "no", "no"],
     ["select secret from realtime.settings", "yes", "no", "no"],
+    // Its messages between nodes are encrypted with it.
+    ["select secret from realtime.bus_secrets", "yes", "no", "no"],
+    ["insert into realtime.bus_secrets default values", "no", "no", "no"],
+    ["select realtime.rotate_secret()", "no", "no", "no"],
     ["select last_value from realtime.messages_id_seq", "yes", "no", "no"],
     ["select * from realtime.open(3)", "yes", "no", "no"],
     // A node of version 2 calls this, and is rejected.
@@ -329,6 +333,7 @@ const granted = (names: { readonly node: string; readonly app: string }) => {
       ["sequence messages_id_seq", "SELECT"],
       ["table consumers", "DELETE, INSERT, SELECT, UPDATE"],
       ["table epoch", "SELECT"],
+      ["table bus_secrets", "SELECT"],
       ["table horizon", "SELECT"],
       ["table marks", "SELECT"],
       ["table messages", "SELECT"],

@@ -523,7 +523,7 @@ describe("The list of rules", () => {
     it.effect(`is rejected at start: ${value}`, () =>
       Effect.map(start(rules), (error) => {
         expect(error.message).toBe(
-          `The option rules is ${value}. It must be a list with one onSubscribe for each definition of channels, and one onPublish for each that has publish.`
+          `The option rules is ${value}. It must be a list with one onSubscribe for each definition of channels, one onPublish for each that has publish, and one onPresent for each presence channel.`
         )
       })
     )
@@ -543,7 +543,7 @@ describe("The list of rules", () => {
       expect(messages).toEqual([
         "The option rules is of type object. It must be a function that returns a list of rules.",
         `The option rules is "no list". It must be a function that returns a list of rules.`,
-        "The option rules[0] is { action: 'publish' }. It must be a rule that onSubscribe or onPublish made.",
+        "The option rules[0] is { action: 'publish' }. It must be a rule that onSubscribe, onPublish or onPresent made.",
         "The option rules is given beside authorize. It must be given without it, because both decide about the same requests."
       ])
     })

@@ -31,12 +31,9 @@ export interface WebSocketLike {
  */
 export type WebSocketConstructor = new (url: string, protocols: Array<string>) => WebSocketLike
 
-/** The absolute `ws` or `wss` address; throws when there is none. */
-export const resolveUrl = (url: string | (() => string)): string =>
-  new URL(typeof url === "function" ? url() : url, globalThis.location?.href).href.replace(
-    /^http/,
-    "ws"
-  )
+/** The absolute `ws` or `wss` address, on this page or on `page`; throws when there is none. */
+export const resolveUrl = (url: string, page = globalThis.location?.href): string =>
+  new URL(url, page).href.replace(/^http/, "ws")
 
 /** Whether the platform knows that there is no network. `false` where it cannot know. */
 export const isOffline = (): boolean => globalThis.navigator?.onLine === false

@@ -8,6 +8,7 @@ export const splitOptions = <I>({
   maxChannels,
   maxConnections,
   maxFilters,
+  maxMembers,
   maxMemoryAge,
   maxMemoryBytes,
   maxMemoryEvents,
@@ -16,6 +17,8 @@ export const splitOptions = <I>({
   maxReplays,
   maxStateBytes,
   maxStateRows,
+  memberRate,
+  presenceGrace,
   schema,
   startPatience,
   wake,
@@ -23,10 +26,11 @@ export const splitOptions = <I>({
 }: Options<I>) => {
   const memory = { maxMemoryAge, maxMemoryBytes, maxMemoryEvents }
   const replays = { maxReplayMemory, maxReplayQueue, maxReplays }
+  const presence = { maxMembers, memberRate, presenceGrace }
   return {
     door: { ...door, channels: door.channels ?? Channel.known() },
     database: { listenUrl, maxConnections, startPatience, wake, ...memory, ...replays },
-    hub: { maxChannels, maxFilters, maxStateBytes, maxStateRows, ...memory },
+    hub: { maxChannels, maxFilters, maxStateBytes, maxStateRows, ...presence, ...memory },
     schema
   }
 }

@@ -45,3 +45,36 @@ export const refused = Metric.counter("effect_realtime_refused_total", {
   description: "Upgrades, sessions and requests refused or ended, by reason",
   incremental: true
 })
+
+/** Envelopes that this node sent to the others over the bus; a heartbeat is one. */
+export const busSent = Metric.counter("effect_realtime_bus_sent_total", {
+  description: "Envelopes sent over the bus between nodes",
+  incremental: true
+})
+
+/** Envelopes of other nodes that this node took from the bus. */
+export const busReceived = Metric.counter("effect_realtime_bus_received_total", {
+  description: "Envelopes taken from the bus between nodes",
+  incremental: true
+})
+
+/**
+ * What the bus dropped, by `reason`. Received: `forged` (no node of this database sent it, or with a secret
+ * that no longer holds), `late` (more than 30 s off), `replayed`, `over` (of an incarnation that ended),
+ * `malformed`, `incomplete` (a cut message whose pieces did not all arrive). To send: `too-large`, `full`
+ * (too much waits), `unsent` (the carrier failed).
+ */
+export const busDropped = Metric.counter("effect_realtime_bus_dropped_total", {
+  description: "Envelopes and messages that the bus between nodes dropped, by reason",
+  incremental: true
+})
+
+/** Other nodes that this node hears. */
+export const busNodes = Metric.gauge("effect_realtime_bus_nodes", {
+  description: "Other nodes that this node hears"
+})
+
+/** 1 while this node hears its own heartbeats, else 0. */
+export const busUp = Metric.gauge("effect_realtime_bus_up", {
+  description: "Whether the bus between nodes delivers, 1 or 0"
+})

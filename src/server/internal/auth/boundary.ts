@@ -8,6 +8,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Channel from "../../../Channel.ts"
 import type { Where } from "../../../Frame.ts"
+import type { Action } from "../../ServerOptions.ts"
 
 /** The message has names of columns, and never a value. */
 export class InvalidBoundary extends Schema.TaggedError<InvalidBoundary>()("InvalidBoundary", {
@@ -27,13 +28,13 @@ export interface Allowance {
 /** Reads an answer. Gives `undefined` when it allows nothing, and throws `InvalidBoundary`. */
 export const allowanceOf = (
   answer: unknown,
-  action: "subscribe" | "publish",
+  action: Action,
   { name, table }: Pick<Channel.Any, "name" | "table">
 ): Allowance | undefined => {
   if (answer === true) return { boundary: undefined }
   if (typeof answer !== "object" || answer === null || !("where" in answer)) return undefined
   const wrong = (issue: string) => new InvalidBoundary({ channel: name, issue })
-  if (action === "publish") throw wrong("for a publish, which only true allows")
+  if (action !== "subscribe") throw wrong(`for a request to ${action}, which only true allows`)
   if (table === undefined) throw wrong("on a channel that is not a table's")
   const { where } = answer
   if (typeof where !== "object" || where === null || Array.isArray(where)) {

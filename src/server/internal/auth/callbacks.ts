@@ -27,8 +27,8 @@ export interface Application {
   /** `authorize`, or the rule for subscribing. Only `true` allows the request. */
   readonly authorize: (request: Request<unknown>) => Effect.Effect<unknown, RuleRefused>
   /**
-   * The payload that the rule for publishing makes of a client's payload. `undefined` on a door with
-   * `authorize`, which allows publishes too, as they are.
+   * What the rule for publishing makes of a client's payload, or that for presence of a member's state.
+   * `undefined` on a door with `authorize`, which allows both as they are.
    */
   readonly publishRule:
     | ((request: Request<unknown>, payload: unknown) => Effect.Effect<unknown, RuleRefused>)
@@ -77,7 +77,14 @@ const deciding = <I, R>(
   return {
     authorize: (request) => Effect.provideContext(askRule<R>(ruleOf, request), context),
     publishRule: (request, payload) =>
-      Effect.provideContext(askRule<R>(ruleOf, request, { payload }), context)
+      Effect.provideContext(
+        askRule<R>(
+          ruleOf,
+          request,
+          request.action === "present" ? { member: payload } : { payload }
+        ),
+        context
+      )
   }
 }
 

@@ -5,11 +5,16 @@
 import * as Effect from "effect/Effect"
 import type * as Channel from "../../../Channel.ts"
 import { InvalidOption, invalid } from "../options.ts"
-import { type Rule, type RuleAnswer, type RuleMaker, RuleRefused, type Rules } from "../../Rule.ts"
+import {
+  type Rule,
+  type RuleAction,
+  type RuleAnswer,
+  type RuleMaker,
+  RuleRefused,
+  type Rules
+} from "../../Rule.ts"
 import type { Request } from "../../ServerOptions.ts"
 import { eventually } from "./eventually.ts"
-
-type RuleAction = Rule["action"]
 
 /** The options of a door that has rules. */
 interface Ruled {
@@ -24,7 +29,11 @@ export type RuleOf = (definition: Channel.Definition, action: RuleAction) => Rul
 export const nameOf = (definition: Channel.Definition): string =>
   definition._tag === "Channel" ? definition.name : `${definition.prefix}*`
 
-const words = { subscribe: "onSubscribe", publish: "onPublish" } as const
+const words = {
+  subscribe: "onSubscribe",
+  publish: "onPublish",
+  present: "onPresent"
+} as const satisfies Record<RuleAction, string>
 
 /** A rule, for the log. */
 export const ruleName = (definition: Channel.Definition, action: RuleAction): string =>
@@ -32,7 +41,8 @@ export const ruleName = (definition: Channel.Definition, action: RuleAction): st
 
 const maker: RuleMaker<never> = {
   onSubscribe: (definition, decide) => ({ action: "subscribe", definition, decide }),
-  onPublish: (definition, decide) => ({ action: "publish", definition, decide })
+  onPublish: (definition, decide) => ({ action: "publish", definition, decide }),
+  onPresent: (definition, decide) => ({ action: "present", definition, decide })
 }
 
 const wrong = (what: string): InvalidOption =>
@@ -40,14 +50,14 @@ const wrong = (what: string): InvalidOption =>
     option: "rules",
     value: `a list ${what}`,
     expected:
-      "a list with one onSubscribe for each definition of channels, and one onPublish for each that has publish"
+      "a list with one onSubscribe for each definition of channels, one onPublish for each that has publish, and one onPresent for each presence channel"
   })
 
 const isRule = (value: unknown): value is Rule =>
   typeof value === "object" &&
   value !== null &&
   "action" in value &&
-  (value.action === "subscribe" || value.action === "publish") &&
+  Object.hasOwn(words, String(value.action)) &&
   "definition" in value &&
   "decide" in value &&
   typeof value.decide === "function"
@@ -59,11 +69,12 @@ export const readRules = ({ channels, rules: write }: Ruled): RuleOf => {
     throw invalid("rules", rules, "a function that returns a list of rules")
   const found = {
     subscribe: new Map<Channel.Definition, Rule>(),
-    publish: new Map<Channel.Definition, Rule>()
+    publish: new Map<Channel.Definition, Rule>(),
+    present: new Map<Channel.Definition, Rule>()
   }
   for (const [index, rule] of (rules as ReadonlyArray<unknown>).entries()) {
     if (!isRule(rule)) {
-      throw invalid(`rules[${index}]`, rule, "a rule that onSubscribe or onPublish made")
+      throw invalid(`rules[${index}]`, rule, "a rule that onSubscribe, onPublish or onPresent made")
     }
     const { action, definition } = rule
     const name = ruleName(definition, action)
@@ -72,23 +83,28 @@ export const readRules = ({ channels, rules: write }: Ruled): RuleOf => {
     if (action === "publish" && !definition.publish) {
       throw wrong(`with ${name}, which has no publish`)
     }
+    if (action === "present" && definition.delivery !== "presence") {
+      throw wrong(`with ${name}, which has no members`)
+    }
     found[action].set(definition, rule)
   }
   for (const definition of channels) {
-    const needed: ReadonlyArray<RuleAction> = definition.publish
-      ? ["subscribe", "publish"]
-      : ["subscribe"]
+    const needed: ReadonlyArray<RuleAction> = [
+      "subscribe",
+      ...(definition.publish ? (["publish"] as const) : []),
+      ...(definition.delivery === "presence" ? (["present"] as const) : [])
+    ]
     const missing = needed.find((action) => !found[action].has(definition))
     if (missing !== undefined) throw wrong(`without ${ruleName(definition, missing)}`)
   }
   return (definition, action) => found[action].get(definition)
 }
 
-/** Calls the rule for a request, with the payload of a publish. */
+/** Calls the rule for a request, with the payload of a publish or the state of a member. */
 export const askRule = <R>(
   ruleOf: RuleOf,
   { action, channel, definition, identity, params }: Request<unknown>,
-  more?: { readonly payload: unknown }
+  more?: { readonly payload: unknown } | { readonly member: unknown }
 ): Effect.Effect<unknown, RuleRefused, R> => {
   const rule = ruleOf(definition, action)
   if (rule === undefined)

@@ -27,6 +27,7 @@ import {
   type TooManyChannels,
   type TooManyFilters
 } from "./errors.ts"
+import type { Presence } from "../presence/presence.ts"
 import type { Outgoing } from "./outgoing.ts"
 import type { View } from "./view.ts"
 
@@ -171,6 +172,8 @@ export interface Delivery {
     key: string,
     sent: string
   ) => Effect.Effect<boolean | undefined, SendError>
+  /** The members of its channels. Absent where channels have events. */
+  readonly presence?: Presence
   /**
    * Whether the events and the keys of publishes are kept outside of this node. If so, a position
    * outlives the node, a slow socket reads again what its mailbox dropped, a replay is read from the

@@ -14,10 +14,13 @@ import type { Delivery, ReadyError } from "./delivery.ts"
 import * as Durable from "./durable.ts"
 import * as Live from "./live.ts"
 import { OpenChannels, type OpenOptions } from "./openChannels.ts"
-import { presence } from "./presence.ts"
+import * as Presence from "../presence/presence.ts"
+import * as PresenceDelivery from "./presence.ts"
 import * as Volatile from "./volatile.ts"
 
-export interface HubOptions extends OpenOptions, Live.LiveOptions, Durable.DurableOptions {}
+export interface HubOptions extends OpenOptions, Live.LiveOptions, Durable.DurableOptions {
+  readonly presence: Presence.PresenceOptions
+}
 
 export interface Hub {
   /** The delivery of a channel, or of every channel of a family. */
@@ -43,7 +46,7 @@ export const make = (
       durable:
         outbox === undefined ? Durable.none : yield* Durable.make(outbox, openChannels, options),
       volatile: yield* Volatile.make(openChannels, options),
-      presence
+      presence: yield* PresenceDelivery.make(openChannels, yield* Presence.make(options.presence))
     }
     const all = Object.values(deliveries)
     return {

@@ -61,7 +61,7 @@ export class OpenChannels {
 
   /** A delivery's channels; `lookup` opens one until its scope closes. */
   kind<E, F>(
-    delivery: Channel.Delivery,
+    delivery: Channel.Any["delivery"],
     lookup: (name: string) => Effect.Effect<Views<E>, F, Scope.Scope>
   ): Effect.Effect<Kind<E, F>, never, Scope.Scope> {
     const keyOf = (name: string) => `${delivery} ${name}`

@@ -57,6 +57,22 @@ export interface Options {
    * lost (`warning`) and back (`info`), default `true`.
    */
   readonly announceSource?: boolean | undefined
+  /**
+   * How long a member of a presence channel stays after its socket closed, default 10 s. One that returns
+   * within it never left. With 0 it leaves at once.
+   */
+  readonly presenceGrace?: Duration.Input | undefined
+  /**
+   * The most members of a presence channel that subscribers receive by name, default 1,000. Beyond it they
+   * receive how many there are, at most once a second, until fewer than nine tenths are left. A member
+   * receives its own state always.
+   */
+  readonly maxMembers?: number | undefined
+  /**
+   * The most changes of the state of a member that others receive in a second, default 5. Of more changes
+   * they receive the newest.
+   */
+  readonly memberRate?: number | undefined
 }
 
 /**
@@ -104,6 +120,11 @@ export const resolved = (options: Options): HubOptions => {
     },
     announceSource: options.announceSource ?? Defaults.announceSource,
     batchWindow: millis("batchWindow", options.batchWindow ?? Defaults.batchWindow, least),
+    presence: {
+      grace: millis("presenceGrace", options.presenceGrace ?? Defaults.presenceGrace, least),
+      named: count("maxMembers", options.maxMembers ?? Defaults.maxMembers),
+      rate: count("memberRate", options.memberRate ?? Defaults.memberRate)
+    },
     ring: ringLimits(options, Defaults)
   }
 }

@@ -204,7 +204,7 @@ export class SharedStates {
         known = current
         const state = yield* yield* this.#get(view, table, reads, current, lease)
         if (state === unlike) continue
-        // A later state without the position comes from a database that has lost it: no state will have it.
+        // The database has lost the position where a later state does not have it: no state will.
         const isLater = current !== older || current.after === after
         if (isLater || Cursor.covers(outboxCursor(state.cursor), after)) return state
       }

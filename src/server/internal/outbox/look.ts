@@ -9,6 +9,7 @@
 import * as Cursor from "../../../internal/cursorText.ts"
 import { era } from "../sql/identity.ts"
 import {
+  drawn,
   lastMessage,
   type Message,
   type PageLimits,
@@ -83,7 +84,7 @@ const statement = (extent: Extent, most: number): string => {
      where (select t.txid from t) >= pg_snapshot_xmax($3::pg_snapshot)
        and m.id > $2::bigint and not pg_visible_in_snapshot(m.txid, $3::pg_snapshot) ${where}
      order by m.id limit ${most + 1})`
-  return `with l as materialized (select last_value - (not is_called)::int drawn from realtime.messages_id_seq),
+  return `with l as materialized (select ${drawn} drawn),
 n as materialized (
   select l.drawn, pg_current_snapshot() s, age(pg_snapshot_xmax(pg_current_snapshot())::xid) a
   from l where pg_current_xact_id_if_assigned() is null and not pg_is_in_recovery()),

@@ -4,6 +4,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
+import type * as Channel from "../../../Channel.ts"
 import type { JoinState } from "../../../Protocol.ts"
 import type { OpenError, ViewState } from "../hub/delivery.ts"
 import type { View, ViewJoin } from "../hub/view.ts"
@@ -19,13 +20,14 @@ import type { Lease } from "../outbox/sharedReads.ts"
 import type { StateError } from "../outbox/state.ts"
 import { InvalidBoundary } from "../auth/boundary.ts"
 import type { Port } from "./port.ts"
+import { PresenceSubscriber } from "./presenceSubscriber.ts"
 import type { Match } from "./registry.ts"
 import type { Replays, Turn } from "./replays.ts"
 import { SubscriptionStates } from "./subscriptionStates.ts"
 import { type SubscribeBudget, late, openingRefused } from "./subscribeBudget.ts"
 import { logFailure } from "./subscribeFailure.ts"
 import { Subscriber } from "./subscriber.ts"
-import { type Subscription, Tenure } from "./subscription.ts"
+import { type AnySubscriber, type Subscription, Tenure } from "./subscription.ts"
 import { VolatileSubscriber } from "./volatileSubscriber.ts"
 import { textOf } from "./where.ts"
 
@@ -168,9 +170,7 @@ export class Opening {
     return Effect.gen({ self: this }, function* () {
       const view = yield* match.delivery.open(match.channel, { where, boundary })
       const states = this.#statesOf(subscription, view, () => tenure)
-      const subscriber = match.delivery.remembers
-        ? new Subscriber(view, this.#port, (cursor) => states?.gap(cursor))
-        : new VolatileSubscriber(view, this.#port.mailbox)
+      const subscriber = this.#subscriber(match, view, (cursor) => states?.gap(cursor))
       const tenure: Tenure = new Tenure(view, subscriber, states, scope)
       yield* Scope.addFinalizer(
         scope,
@@ -178,6 +178,21 @@ export class Opening {
       )
       return tenure
     })
+  }
+
+  #subscriber(
+    { channel, delivery }: Match,
+    view: View<JoinError>,
+    onGap: (cursor: string) => void
+  ): AnySubscriber {
+    if (delivery.presence !== undefined) {
+      // Only presence channels have this delivery.
+      const { counts } = channel as Channel.Presence<unknown>
+      return new PresenceSubscriber(view, this.#port, delivery.presence, counts)
+    }
+    return delivery.remembers
+      ? new Subscriber(view, this.#port, onGap)
+      : new VolatileSubscriber(view, this.#port.mailbox)
   }
 
   /** The states of a view; `undefined` for a channel that has none. */

@@ -46,11 +46,20 @@ export class Sent {
 
 export type PublishFrame = FrameOf<ClientFrame, "publish">
 
-export const readPublish = (frame: PublishFrame, match: Match): Result.Result<Sent, Refusal> => {
+export const readPublish = (frame: PublishFrame, match: Match): Result.Result<Sent, Refusal> =>
+  readSent(match, frame, "data", frame.data)
+
+/** Reads what a client sent in a field of a frame, by the Schema of its channel. */
+export const readSent = (
+  match: Match,
+  frame: object,
+  field: string,
+  data: unknown
+): Result.Result<Sent, Refusal> => {
   // The registry has no payload type for the channel. `decode` establishes it.
   const channel = match.channel as Channel.Channel<unknown>
   return Result.mapError(
-    Result.flatMap(payloadOf(channel, frame), (payload) =>
+    Result.flatMap(payloadOf(channel, frame, field, data), (payload) =>
       Result.map(Channel.toJson(channel, payload), (json) => new Sent(payload, json))
     ),
     refusalOf
@@ -184,16 +193,18 @@ export const publishOnce = (
 /** Decodes like payloads of the database: a number is rounded only where the schema takes a double. */
 const payloadOf = (
   channel: Channel.Channel<unknown>,
-  frame: FrameOf<ClientFrame, "publish">
+  frame: object,
+  field: string,
+  data: unknown
 ): Result.Result<unknown, InvalidPayload> => {
   const { name } = channel
   const codec = channel.codec as Codec<unknown>
-  if (codec.published !== undefined) return codec.published(frame.data, name)
+  if (codec.published !== undefined) return codec.published(data, name)
   const text = exactTextOf(frame)
-  if (text === undefined) return channel.decode(frame.data)
-  const source = { text, path: ["data"], options: undefined }
+  if (text === undefined) return channel.decode(data)
+  const source = { text, path: [field], options: undefined }
   return Result.mapError(
-    decode(codec, name, frame.data, source),
+    decode(codec, name, data, source),
     ({ expected, path }) =>
       new InvalidPayload({ channel: name, direction: "decode", issue: `${expected} at ${path}` })
   )

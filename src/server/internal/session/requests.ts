@@ -1,5 +1,6 @@
 /**
- * The requests of a session: subscribe, state, history, unsubscribe, publish. Each is answered exactly once.
+ * The requests of a session: subscribe, state, history, unsubscribe, publish, present, absent. Each is answered
+ * exactly once.
  *
  * Requests are checked in the order of their arrival, including `authenticate` and `authorize`. After
  * that a request waits (for the source, for the database) in order per channel, and no channel waits
@@ -22,6 +23,7 @@ import {
   publishVolatile,
   readPublish
 } from "./publishing.ts"
+import { withoutMembers } from "./presenting.ts"
 import { type Grant, isRefusal, Rights, type Wish } from "./rights.ts"
 import { overLimit, type Refusal, refusal, refusalOf } from "../limits/refusalText.ts"
 import { Subscriptions } from "./subscriptions.ts"
@@ -163,8 +165,12 @@ export class Requests {
         )
       }
       case "present":
-      case "absent":
-        return refusal("channel/unknown")
+      case "absent": {
+        const presenting = this.#subscriptions.presenting
+        const work =
+          frame.type === "present" ? presenting.present(frame, match) : presenting.absent(frame)
+        return withoutMembers(match) ?? this.#order.chain(name, id, work)
+      }
       case "publish": {
         const { remembers } = match.delivery
         if (remembers && frame.key === undefined) return keyless

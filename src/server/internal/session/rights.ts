@@ -13,7 +13,7 @@ import type { Where } from "../../../Frame.ts"
 import { allowanceOf } from "../auth/boundary.ts"
 import { ruleName } from "../auth/rules.ts"
 import { RuleRefused } from "../../Rule.ts"
-import type { Request } from "../../ServerOptions.ts"
+import type { Action, Request } from "../../ServerOptions.ts"
 import type { Port } from "./port.ts"
 import type { Sent } from "./publishing.ts"
 import type { Match } from "./registry.ts"
@@ -24,7 +24,7 @@ import { within } from "../auth/timeLimit.ts"
 export interface Wish {
   readonly channel: string
   readonly match: Match
-  readonly action: "subscribe" | "publish"
+  readonly action: Action
   /** What the client sent, for a rule that decides what it becomes. */
   readonly sent?: Sent
 }
@@ -67,7 +67,8 @@ export const endedBy = ({ code, limit, message }: Refusal) => {
 
 const forbidden = {
   subscribe: refusal("channel/forbidden"),
-  publish: refusal("publish/forbidden")
+  publish: refusal("publish/forbidden"),
+  present: refusal("publish/forbidden", "The client may not be a member of this channel.")
 }
 
 /** How long an answer of `authorize` about volatile publishes counts, in milliseconds. */

@@ -14,22 +14,29 @@ import type { Replayable } from "./replays.ts"
 import type { Wish } from "./rights.ts"
 import type { SubscriptionStates } from "./subscriptionStates.ts"
 import type { Subscriber } from "./subscriber.ts"
+import type { PresenceSubscriber } from "./presenceSubscriber.ts"
 import type { VolatileSubscriber } from "./volatileSubscriber.ts"
 
 /** How many earlier views of a subscription a client may still name. */
 const mostEarlier = 16
 
+/** What holds a socket to a view, by its delivery. */
+export type AnySubscriber =
+  | Subscriber<JoinError>
+  | VolatileSubscriber<JoinError>
+  | PresenceSubscriber<JoinError>
+
 /** One view of a subscription, until the client leaves or the boundary changes. */
 export class Tenure {
   readonly view: View<JoinError>
-  readonly subscriber: Subscriber<JoinError> | VolatileSubscriber<JoinError>
+  readonly subscriber: AnySubscriber
   /** Absent where the channel has no state. */
   readonly states: SubscriptionStates | undefined
   readonly scope: Scope.Closeable
 
   constructor(
     view: View<JoinError>,
-    subscriber: Subscriber<JoinError> | VolatileSubscriber<JoinError>,
+    subscriber: AnySubscriber,
     states: SubscriptionStates | undefined,
     scope: Scope.Closeable
   ) {

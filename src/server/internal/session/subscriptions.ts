@@ -13,6 +13,7 @@ import { nowhere } from "../hub/batch.ts"
 import { Histories } from "./history.ts"
 import { type BegunSubscription, hasState, Opening, unread } from "./opening.ts"
 import type { Port } from "./port.ts"
+import { Presenting } from "./presenting.ts"
 import type { Match } from "./registry.ts"
 import { Replays, Turn } from "./replays.ts"
 import { endedBy, type Grant, isRefusal, type Rights, type Wish } from "./rights.ts"
@@ -43,6 +44,7 @@ export class Subscriptions {
   readonly #budget: SubscribeBudget
   readonly #opening: Opening
   readonly histories: Histories
+  readonly presenting: Presenting
   /** By key, the id of the last subscribe request: it holds, or will hold, the subscription. */
   readonly #wanted = new Map<string, number>()
   readonly #held = new Held()
@@ -56,6 +58,9 @@ export class Subscriptions {
     this.#rights = rights
     this.#budget = new SubscribeBudget(port.context)
     this.histories = new Histories(port, rights, this.#budget, this.#replays)
+    this.presenting = new Presenting(port, rights, (channel) =>
+      this.#held.named(channel, undefined)
+    )
     this.#opening = new Opening(port, this.#budget, this.#replays, {
       readOn: () => this.#readOnIfBehind(),
       failed: (subscription, cause) => this.#failed(subscription, cause)
@@ -235,7 +240,10 @@ export class Subscriptions {
           Effect.flatMap(this.#rights.decide(subscription.wish, deadline), (decision) =>
             isRefusal(decision)
               ? this.#endOne(subscription, decision)
-              : Effect.sync(() => this.#limit(subscription, decision.boundary))
+              : Effect.andThen(
+                  Effect.sync(() => this.#limit(subscription, decision.boundary)),
+                  this.presenting.again(subscription, deadline)
+                )
           ),
         { concurrency: looksAtOnce, discard: true }
       )

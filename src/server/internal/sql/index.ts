@@ -1,5 +1,6 @@
 /** The whole install, as statements in their order. */
 import { createHash } from "node:crypto"
+import { busSecret } from "./busSecret.ts"
 import { generate } from "./generate.ts"
 import { identity, openStatement } from "./identity.ts"
 import { leases } from "./leases.ts"
@@ -34,6 +35,7 @@ const objects: ReadonlyArray<string> = [
   ...publish,
   ...watch,
   ...retention,
+  ...busSecret,
   ...leases,
   ...marked,
   ...lockDown

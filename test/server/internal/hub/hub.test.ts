@@ -30,6 +30,7 @@ it.effect("a hub without linger keeps under 32 bytes for a channel after its sub
       batchWindow: 0,
       announceSource: false,
       maxFilters: 9,
+      presence: { grace: 0, named: 9, rate: 5 },
       state: { rows: 9, bytes: 999 }
     })
     const count = 10_000
