@@ -21,6 +21,8 @@ const patience = 40
 const silence = 1000
 /** Milliseconds after which pages without a tick are dropped. */
 const orphanAge = 5000
+/** With more channels than this followed, a read is one of all messages. */
+const manyChannels = 64
 /** What may wait in memory, in characters and in ticks. Beyond it the node reads the outbox. */
 const maxWaiting = { text: 32 * 1024 * 1024, slots: 1000 }
 
@@ -205,7 +207,10 @@ export class FeedNode {
   #mustRead(tick: Tick, tail: Tail): boolean {
     if (tick.from !== this.#text(tail)) return false
     if (tick.omitted) return true
-    return this.#host.followers.channels.some((channel) => tick.channels.get(channel) === 0)
+    const { followers } = this.#host
+    for (const [channel, count] of tick.channels)
+      if (count === 0 && followers.reads(channel)) return true
+    return false
   }
 
   #text(tail: Tail): string {
@@ -283,9 +288,8 @@ export class FeedNode {
   #messages(tick: Tick, slot: Slot): ReadonlyArray<Message> | undefined {
     if (tick.omitted) return undefined
     const found: Array<Message> = []
-    for (const channel of this.#host.followers.channels) {
-      const count = tick.channels.get(channel)
-      if (count === undefined) continue
+    for (const [channel, count] of tick.channels) {
+      if (!this.#host.followers.reads(channel)) continue
       const pages = slot.pages.get(channel)
       if (count === 0 || (pages?.size ?? 0) < count) return undefined
       for (let k = 0; k < count; k++) {
@@ -311,6 +315,8 @@ export class FeedNode {
             id: position.id,
             last: end.last
           }
-    followers.look(tail, { from, to, end, channels: followers.channels, messages }, time())
+    // A session that has to finish the tick reads these.
+    const channels = followers.size > manyChannels ? "all" : followers.channels
+    followers.look(tail, { from, to, end, channels, messages }, time())
   }
 }

@@ -20,7 +20,7 @@ const every = 50
 const limits = { keys: 500, bytes: 64 * 1024 }
 
 /** An event on its way to other nodes. */
-interface Waiting {
+interface Leaving {
   readonly name: string
   readonly event: VolatileEvent
   readonly bytes: number
@@ -56,7 +56,7 @@ export const make = (
         }
       }
     })
-    let waiting = new Newest<Waiting>(limits)
+    let waiting = new Newest<Leaving>(limits)
     let wake: (() => void) | undefined
     let dropped = 0
     let sentAt = -Infinity

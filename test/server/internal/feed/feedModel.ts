@@ -18,9 +18,9 @@ import {
 import { Followers, type Item, Tail } from "../../../../src/server/internal/outbox/tail.ts"
 import type { Random } from "../../support/random.ts"
 
-export const identity = "abcdefgh"
+const identity = "abcdefgh"
 const era = "era"
-export const channels = ["a", "b", "c", "d", "e"]
+const channels = ["a", "b", "c", "d", "e"]
 
 /** A page has a few messages, and a long one fits in none. */
 const maxBytes = 1200
@@ -115,7 +115,7 @@ const positionOf = (cursor: string) => Cursor.parseDurable(cursor)!.position
 export type Mutant = "none" | "any from" | "uncounted" | "by number"
 
 /** A faulty count, or an event that is missing, doubled, invented or out of order. */
-export interface Verdict {
+interface Verdict {
   lost: number
   doubled: number
   /** Events that do not belong to the segment. */
