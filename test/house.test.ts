@@ -29,7 +29,11 @@ const wings = {
     wings: ["node", "server", "shared"],
     packages: ["effect module", "node", "driver"]
   },
-  bin: { wings: ["bin", "server", "shared"], packages: ["effect module", "node"] },
+  nats: {
+    wings: ["nats", "server", "shared"],
+    packages: ["effect module", "node", "driver", "nats"]
+  },
+  bin: { wings: ["bin", "nats", "server", "shared"], packages: ["effect module", "node"] },
   testing: {
     wings: ["testing", "node", "server", "react", "client", "shared"],
     packages: ["effect module", "effect barrel", "node", "ws", "driver"]
@@ -42,7 +46,15 @@ interface Rule {
 }
 
 type Wing = keyof typeof wings
-type Package = "effect module" | "effect barrel" | "driver" | "react" | "node" | "ws" | "jose"
+type Package =
+  | "effect module"
+  | "effect barrel"
+  | "driver"
+  | "react"
+  | "node"
+  | "ws"
+  | "jose"
+  | "nats"
 
 /**
  * The floor of each file within its wing: an import goes to the same floor or to a lower one. A name
@@ -112,6 +124,7 @@ const wingsWithFloors: ReadonlySet<Wing> = new Set(["client", "server"])
 const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
   "src/index.ts": [],
   "src/client/index.ts": ["createRealtimeClient"],
+  "src/nats/index.ts": [],
   "src/node/index.ts": [
     "AuthRefused",
     "ConsumerConflict",
@@ -159,6 +172,7 @@ const plainProse = [
   "src/bin",
   "src/client",
   "src/internal",
+  "src/nats",
   "src/node",
   "src/react",
   "src/server",
@@ -245,6 +259,7 @@ const packageOf = (name: string): Package | undefined => {
   if (/^react(\/jsx-runtime)?$/.test(name)) return "react"
   if (name.startsWith("node:")) return "node"
   if (name === "jose" || name.startsWith("jose/")) return "jose"
+  if (name === "@nats-io/transport-node") return "nats"
   return name === "ws" ? "ws" : undefined
 }
 

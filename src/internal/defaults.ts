@@ -140,6 +140,16 @@ export const nodeBus = {
   batchWindow: 50
 }
 
+/** `NatsConnection`. */
+export const natsConnection = {
+  name: "effect-realtime",
+  root: "effect_realtime",
+  connectTimeout: 5000,
+  heartbeatInterval: 2000,
+  heartbeatTimeout: 2000,
+  startWithout: false
+}
+
 /** `OutboxReader`, and `MemoryOutbox` where it has the same options. */
 export const outboxReader = {
   heartbeatTimeout: 2000,

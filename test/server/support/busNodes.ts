@@ -22,6 +22,8 @@ export interface TestNode {
   readonly heard: Array<unknown>
   /** `appeared two`, and so on. */
   readonly changes: Array<string>
+  /** The largest text of its carrier, in bytes. */
+  readonly maxBytes: () => number
   /** Every text that its carrier received. */
   readonly texts: Array<string>
   /** What its carrier does with a text before the bus hears it. */
@@ -87,6 +89,7 @@ export const node = (
     }
     const one: { -readonly [K in keyof TestNode]: TestNode[K] } = {
       self,
+      maxBytes: below.maxBytes,
       incoming: pass,
       outgoing: pass,
       renewed: 0,
