@@ -48,6 +48,7 @@ import type { OutboxOptions as Options } from "./internal/outbox/readerOptions.t
 import * as Upkeep from "./internal/outbox/upkeep.ts"
 import { backoff, checked, type InvalidOption } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
+import { FeedCarrier } from "./FeedCarrier.ts"
 import { type Node, NodeBus } from "./NodeBus.ts"
 import type { SourceState } from "./NotificationSource.ts"
 import { objects } from "./internal/sql/objects.ts"
@@ -399,6 +400,7 @@ const opened = (
       pace: yield* Pace.make(times),
       upkeep: yield* Upkeep.make(sql, upkeep),
       leases,
+      carrier: Option.getOrUndefined(yield* Effect.serviceOption(FeedCarrier)),
       flushed: (options?.flushed ?? Defaults.flushed) === true,
       startPatience: until
     })

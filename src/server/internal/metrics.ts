@@ -22,6 +22,16 @@ export const volatileDropped = Metric.counter("effect_realtime_volatile_dropped_
   incremental: true
 })
 
+/**
+ * Ticks of the elected reader. The attribute `outcome` is `fed` for those that the node handed out,
+ * `repaired` for reads of the outbox because something was missing, and `refused` for ticks of an earlier
+ * term or of another database.
+ */
+export const feedTicks = Metric.counter("effect_realtime_feed_ticks_total", {
+  description: "Ticks of the elected reader, by outcome",
+  incremental: true
+})
+
 /** WebSocket sessions open now. */
 export const sessions = Metric.gauge("effect_realtime_sessions", {
   description: "WebSocket sessions open now"

@@ -15,7 +15,7 @@ import { ofNothing } from "./history.ts"
 import type { OpenChannels } from "./openChannels.ts"
 import * as Pump from "./pump.ts"
 import * as VolatileBus from "./volatileBus.ts"
-import { keyOf, VolatileChannel, type VolatileEvent } from "./volatileChannel.ts"
+import { volatileKeyOf, VolatileChannel, type VolatileEvent } from "./volatileChannel.ts"
 import { VolatileStream } from "./volatileStream.ts"
 
 /** The largest payload in bytes of UTF-8: half of what waits for a busy socket by default. */
@@ -87,7 +87,7 @@ export const make = (
           const id = Cursor.formatLive(epoch, ++published)
           const event = { id, at: clock.currentTimeMillisUnsafe(), publisher, json }
           enter(channel, event)
-          sendOn(channel, () => keyOf(latestBy, json, publisher), event)
+          sendOn(channel, () => volatileKeyOf(latestBy, json, publisher), event)
           return Effect.void
         }),
       resumes: false,

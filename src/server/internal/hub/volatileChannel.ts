@@ -129,7 +129,7 @@ export class VolatileChannel extends Views {
         continue
       }
       events.push(event)
-      keys.push(keyOf(view.channel.latestBy, json, publisher))
+      keys.push(volatileKeyOf(view.channel.latestBy, json, publisher))
       size += json.length
       if (size >= maxBatchText || events.length === maxBatchEvents) flush()
     }
@@ -152,7 +152,11 @@ export class VolatileChannel extends Views {
 const sizeOf = ({ json }: VolatileEvent): number => json.length + eventBytes
 
 /** The key of an event: its value of the field, as text. An event without the field counts for its publisher. */
-export const keyOf = (latestBy: string | undefined, json: string, publisher: string): string => {
+export const volatileKeyOf = (
+  latestBy: string | undefined,
+  json: string,
+  publisher: string
+): string => {
   if (latestBy === undefined) return publisher
   const fields = Object(JSON.parse(json)) as Readonly<Record<string, unknown>>
   return Object.hasOwn(fields, latestBy) ? JSON.stringify(fields[latestBy]) : publisher

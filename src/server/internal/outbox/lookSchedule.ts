@@ -83,6 +83,11 @@ export class Pace {
     Queue.offerUnsafe(this.#nudges, undefined)
   }
 
+  /** Completes at the next nudge. */
+  get nudged(): Effect.Effect<void> {
+    return Queue.take(this.#nudges)
+  }
+
   /** The same for a NOTIFY, behind which other commits may be silent. */
   readonly wake: Effect.Effect<void> = Effect.map(monotonic, (now) => {
     this.#due = now + silentMillis

@@ -29,6 +29,10 @@ export class Broken extends Schema.TaggedError<Broken>()("Broken", { cause: Sche
 }
 
 export interface TickOptions {
+  /** Whether this session reads every channel, for other nodes too. */
+  readonly readsAll: () => boolean
+  /** Runs in the step that hands out a look. */
+  readonly onLook: (look: Look) => void
   readonly followers: Followers
   readonly limits: Outbox.PageLimits
   /** How long PostgreSQL may take to answer a heartbeat. */
@@ -64,6 +68,8 @@ export interface Ticks {
     opened: Opened,
     onTaken: (tail: Tail) => void
   ) => Effect.Effect<Looked, SqlError | Broken>
+  /** Hands out everything up to an end that another reader has taken, in the same era. */
+  readonly reach: (opened: Opened, end: Outbox.Take) => Effect.Effect<void, SqlError | Broken>
   /** Whether this database still has the position; else begins again, with a gap for every follower. */
   readonly stands: (opened: Opened) => Effect.Effect<boolean, SqlError | Broken>
 }
@@ -77,7 +83,7 @@ const newEra = "the database has restarted, recovered or was replaced"
 export const make = (
   link: PgLink,
   standing: Standing,
-  { beat, flushed, followers, limits, patience }: TickOptions
+  { beat, flushed, followers, limits, onLook, patience, readsAll }: TickOptions
 ): Ticks => {
   /** The first look has the time of a page: an earlier session may have been lost because a look was long. */
   let answers = false
@@ -86,6 +92,11 @@ export const make = (
 
   const attempt = <A>(evaluate: () => A): Effect.Effect<A, Broken> =>
     Effect.try({ try: evaluate, catch: (cause) => new Broken({ cause }) })
+
+  const hand = (tail: Tail, look: Look, time: number): void => {
+    followers.look(tail, look, time)
+    onLook(look)
+  }
 
   const take = Effect.gen(function* () {
     const rows = yield* link.query(Outbox.takeStatement, [], beat)
@@ -174,11 +185,7 @@ export const make = (
         if (read.database !== era) return yield* new Broken({ cause: new Error(newEra) })
         if (read.page === "retention") return "retention" as const
         const { messages, position } = read.page
-        followers.look(
-          now,
-          { from: now.position, to: position, end: taken, channels, messages },
-          time
-        )
+        hand(now, { from: now.position, to: position, end: taken, channels, messages }, time)
         ;({ id, more } = read)
       }
       now.position = endOf(leg)
@@ -190,7 +197,7 @@ export const make = (
   /** The channels that are followed now. */
   const wanted = (): Channels => {
     const { channels } = followers
-    return channels.length > manyChannels ? "all" : channels
+    return readsAll() || channels.length > manyChannels ? "all" : channels
   }
 
   const look: Ticks["look"] = Effect.fnUntraced(function* (opened, onTaken) {
@@ -221,19 +228,30 @@ export const make = (
     const time = yield* Clock.currentTimeMillis
     // A follower that attached meanwhile gets everything after the last position.
     const late = channels !== "all" && followers.channels.some((name) => !channels.includes(name))
-    followers.look(now, late ? unread(look, wanted()) : look, time)
+    hand(now, late ? unread(look, wanted()) : look, time)
     onTaken(now)
     return looked
   })
+  const finish: Ticks["finish"] = (opened) =>
+    Effect.suspend(() => finishTo(standing.tail!, standing.tail!.era)).pipe(
+      Effect.flatMap((found) => (found === undefined ? Effect.void : begin(opened, found)))
+    )
+
   return {
     start: (opened) =>
       Effect.suspend(() =>
         standing.tail === undefined ? begin(opened, "source") : resume(standing.tail, opened)
       ),
-    finish: (opened) =>
-      Effect.suspend(() => finishTo(standing.tail!, standing.tail!.era)).pipe(
-        Effect.flatMap((found) => (found === undefined ? Effect.void : begin(opened, found)))
-      ),
+    finish,
+    reach: (opened, end) =>
+      Effect.gen(function* () {
+        yield* finish(opened)
+        const now = standing.tail!
+        if (end.era !== now.era || Cursor.contains(now.taken.normal, end.normal)) return
+        if (!Cursor.contains(end.normal, now.taken.normal)) return
+        now.advance(end, wanted())
+        yield* finish(opened)
+      }),
     look,
     stands: (opened) =>
       Effect.flatMap(

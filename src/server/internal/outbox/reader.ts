@@ -22,11 +22,15 @@ import * as Reconnecting from "../reconnecting.ts"
 import { SchemaName } from "../sql/schemaName.ts"
 import { isFault, type OtherOutbox, type OutboxFault } from "./outboxErrors.ts"
 import { type Lasting, type SessionError, type SessionOptions, work } from "./readerSession.ts"
+import type { FeedCarrier } from "../../FeedCarrier.ts"
+import * as Feeding from "../feed/feeding.ts"
 import type { Leases } from "./lease.ts"
 import type { Tail } from "./tail.ts"
 
 export interface ReaderOptions extends SessionOptions {
   readonly leases: Leases
+  /** What feeds nodes with the looks of one of them; `undefined` where each reads for itself. */
+  readonly carrier: FeedCarrier["Service"] | undefined
   readonly connection: PgClientConfig
   readonly backoff: Backoff.Policy
   /** How long the same refusal must last before the first session until it counts as lasting. */
@@ -56,11 +60,21 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     /** Completes while the reader is up, or fails when waiting does not help. */
     let up = Deferred.makeUnsafe<void, OutboxFault>()
     const lasting: Lasting = {
+      feeding: Feeding.none,
       tail: undefined,
       secret: "",
       waiting: [],
       wasUp: false,
       toldAt: yield* Clock.currentTimeMillis
+    }
+
+    if (options.carrier !== undefined) {
+      lasting.feeding = yield* Feeding.make(options.carrier, {
+        tail: () => lasting.tail,
+        followers: options.followers,
+        leases: options.leases,
+        pace
+      })
     }
 
     /** One session from connect to loss. */

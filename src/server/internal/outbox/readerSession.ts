@@ -13,6 +13,7 @@ import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
 import { NotPrimary } from "../link/databaseRefusal.ts"
+import type { Feeding } from "../feed/feeding.ts"
 import type { PgLink } from "../link/pgLink.ts"
 import { isMissing, isStandby } from "../link/sqlState.ts"
 import { openStatement } from "../sql/identity.ts"
@@ -24,7 +25,7 @@ import { Broken, type Standing, type TickOptions, make as ticksOf } from "./read
 import type { Tail } from "./tail.ts"
 import * as Upkeep from "./upkeep.ts"
 
-export interface SessionOptions extends TickOptions {
+export interface SessionOptions extends Omit<TickOptions, "onLook" | "readsAll"> {
   /** `poll` when the reader never LISTENs, whatever the database's settings say. */
   readonly wake: "poll" | undefined
   /** The most milliseconds between two positions for every follower; a quiet channel needs them. */
@@ -42,6 +43,8 @@ export interface SessionOptions extends TickOptions {
 export interface Lasting extends Standing {
   /** The secret of the database. */
   secret: string
+  /** The node's part in the feed. */
+  feeding: Feeding
   /** The callers that wait for the next position. */
   waiting: Array<Deferred.Deferred<Tail, OutboxFault>>
   /** Whether a session was up. */
@@ -70,7 +73,13 @@ export const work = (
 ): Effect.Effect<never, SessionError> =>
   Effect.gen(function* () {
     const { beat, followers, pace, patience, upkeep } = options
-    const ticks = ticksOf(link, lasting, options)
+    const { feeding } = lasting
+    const ticks = ticksOf(link, lasting, {
+      ...options,
+      readsAll: feeding.reads,
+      onLook: feeding.sent
+    })
+    yield* feeding.begin
 
     const opened = Effect.gen(function* () {
       const rows = yield* link.query(openStatement, [], patience).pipe(
@@ -158,12 +167,16 @@ export const work = (
     yield* listen
     yield* ticks.start(settings)
     yield* onUp
+    yield* feeding.opened(settings.identity)
     // Commits from before the LISTEN sent no wake to this session.
     yield* pace.wake
     let looked: Looked | undefined
     while (true) {
       yield* ticks.finish(settings)
-      yield* pace.pause(settings.wake, looked)
+      const next = yield* feeding.pause(
+        pace.pause(settings.wake, looked),
+        () => lasting.waiting.length > 0
+      )
       const time = yield* Clock.currentTimeMillis
       // Early enough that the last position is never older than the oldest message kept.
       if (time - lasting.toldAt >= Math.min(options.positionInterval, settings.retention / 4)) {
@@ -175,7 +188,12 @@ export const work = (
         openedAt = time
         settings = yield* opened
         if (yield* ticks.stands(settings)) upkeep.due(lasting.tail!.taken, settings.retention)
+        yield* feeding.opened(settings.identity)
         yield* listen
+      }
+      if (next !== "look") {
+        if (next !== "rest") yield* ticks.reach(settings, next)
+        continue
       }
       // A caller that asks from here on waits for the next position.
       const served = lasting.waiting
@@ -186,4 +204,4 @@ export const work = (
         })
         .pipe(Effect.tapCause(() => Effect.sync(() => lasting.waiting.push(...served))))
     }
-  })
+  }).pipe(Effect.ensuring(lasting.feeding.end))

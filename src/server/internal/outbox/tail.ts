@@ -217,8 +217,22 @@ export class Followers {
   /** The budget of the rings. */
   readonly budget: Budget
 
+  /** Runs when a channel is followed that was not, and when its last follower left. */
+  onFollow: (channel: string) => void = () => undefined
+  onLeave: (channel: string) => void = () => undefined
+
   constructor(limits: RingLimits) {
     this.budget = new Budget(limits)
+  }
+
+  /** Whether messages of a channel may be handed to followers. */
+  reads(channel: string): boolean {
+    return this.#byChannel.has(channel) || this.#routed.has(channel)
+  }
+
+  /** The number of followed channels. */
+  get size(): number {
+    return this.#byChannel.size
   }
 
   /**
@@ -228,6 +242,7 @@ export class Followers {
   route(table: string): void {
     if (this.#routed.has(table)) return
     this.#routed.add(table)
+    this.onFollow(table)
     // A ring from before has a hole where the table's messages are.
     for (const channel of this.#routesOf(table)) this.#byChannel.get(channel)!.ring.clear()
   }
@@ -282,6 +297,7 @@ export class Followers {
     if (followed !== undefined) followed.set.add(follower)
     else {
       this.#byChannel.set(channel, { set: new Set([follower]), ring: new DurableRing(this.budget) })
+      this.onFollow(channel)
     }
   }
 
@@ -291,6 +307,7 @@ export class Followers {
     // The reader does not read a channel without followers: the ring would have a hole.
     followed.ring.clear()
     this.#byChannel.delete(channel)
+    if (!this.#routed.has(channel)) this.onLeave(channel)
   }
 
   /** `now`: milliseconds since 1970. */

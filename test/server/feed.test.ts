@@ -1,0 +1,114 @@
+/** Several nodes that are fed by one of them, on real PostgreSQL; what carries the ticks is in memory. */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Context, Effect, Exit, Layer, Metric, Scope, Stream } from "effect"
+import * as metrics from "../../src/server/internal/metrics.ts"
+import { OutboxReader } from "../../src/server/OutboxReader.ts"
+import { feedNetwork, type FeedNetwork } from "../support/feedNetwork.ts"
+import { until } from "../support/until.ts"
+import { layerInstalled, layerReaderOnly } from "./support/durable.ts"
+import { random, seed } from "./support/random.ts"
+
+const node = (network: FeedNetwork, name: string) =>
+  Effect.gen(function* () {
+    const scope = yield* Scope.fork(yield* Effect.scope)
+    const context = yield* Layer.buildWithScope(
+      Layer.fresh(layerReaderOnly().pipe(Layer.provide(network.layer(name)))),
+      scope
+    )
+    const reader = Context.get(context, OutboxReader)
+    const got: Array<number> = []
+    yield* reader.batches("log").pipe(
+      Stream.runForEach((item) =>
+        Effect.sync(() => {
+          if (item._tag === "Gap") got.push(-1)
+          if (item._tag === "Batch") got.push(...item.events.map(({ text }) => Number(text)))
+        })
+      ),
+      Effect.forkIn(scope)
+    )
+    return { name, got, reader, close: Scope.close(scope, Exit.void) }
+  })
+
+const outcome = (name: string) =>
+  Effect.map(
+    Metric.value(Metric.withAttributes(metrics.feedTicks, { outcome: name })),
+    ({ count }) => Number(count)
+  )
+
+const publish = (from: number, to: number) =>
+  PgClient.PgClient.use(
+    (sql) =>
+      sql`select realtime.publish('log', n::text) from generate_series(${from}::int, ${to}::int) n`
+  )
+
+const upTo = (n: number) => Array.from({ length: n }, (_, index) => index + 1)
+
+describe("Nodes with a feed", () => {
+  it.live(
+    "one node reads for all; each event arrives once while it ends, and while frames are lost",
+    () =>
+      Effect.gen(function* () {
+        const network = feedNetwork()
+        const sql = yield* PgClient.PgClient
+        const nodes = yield* Effect.forEach(["one", "two", "three"], (name) => node(network, name))
+        // A stream has its position with its first item.
+        yield* Effect.forEach(nodes, ({ reader }) => reader.position)
+        yield* until(() => network.ticks > 3)
+        const fed = yield* outcome("fed")
+        for (let n = 1; n <= 40; n++) yield* publish(n, n)
+        const all = (n: number) => until(() => nodes.every(({ got }) => got.length >= n))
+        yield* all(40)
+        yield* until(() => network.ticks > 10)
+        // At least one of each batch of both fed nodes, and no look of their own.
+        expect((yield* outcome("fed")) - fed).toBeGreaterThan(10)
+
+        const chance = random(seed)
+        network.drops = () => chance.chance(0.3)
+        for (let n = 41; n <= 80; n++) yield* publish(n, n)
+        yield* all(80)
+        network.drops = () => false
+        // A message that no frame can carry, and many at once.
+        network.maxBytes = 2000
+        yield* sql`select realtime.publish('other', to_json(repeat('x', 5000))::text)`
+        yield* publish(81, 300)
+        yield* all(300)
+
+        const holder = () =>
+          Effect.map(
+            sql<{
+              term: number
+            }>`select term::int from realtime.leases where name = 'reader' and expires_at > clock_timestamp()`,
+            ([row]) => row?.term ?? 0
+          )
+        expect(yield* holder()).toBe(1)
+        // Nothing is carried: each node reads for itself.
+        network.up = false
+        yield* publish(301, 320)
+        yield* all(320)
+        network.up = true
+        yield* publish(321, 340)
+        yield* all(340)
+        for (const { got, name } of nodes) expect([name, got]).toEqual([name, upTo(340)])
+      }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+
+  it.live("another node reads for all when the elected one ends", () =>
+    Effect.gen(function* () {
+      const network = feedNetwork()
+      const first = yield* node(network, "one")
+      yield* until(() => network.ticks > 0)
+      const second = yield* node(network, "two")
+      yield* second.reader.position
+      yield* publish(1, 5)
+      yield* until(() => second.got.length >= 5)
+      yield* first.close
+      const before = network.ticks
+      yield* publish(6, 10)
+      yield* until(() => network.ticks > before + 2)
+      yield* publish(11, 15)
+      yield* until(() => second.got.length >= 15)
+      expect(second.got).toEqual(upTo(15))
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+})
