@@ -93,7 +93,7 @@ export class VolatileChannel extends Views {
       bytes: bytes / 2
     })
     for (const event of this.#arrived) {
-      const keys = [...fields].map((field) => keyOf(field, event.json, event.publisher))
+      const keys = [...fields].map((field) => volatileKeyOf(field, event.json, event.publisher))
       this.#dropped += newest.put(keys.join(" "), { ...event, bytes: sizeOf(event) })
     }
     this.#arrived = [...newest.entries()].map(([, event]) => event)
