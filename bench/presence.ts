@@ -9,6 +9,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises"
 import { Effect, Fiber } from "effect"
+import { inTurn } from "./lib/inTurn.ts"
 import { Presence } from "../src/server/internal/presence/presence.ts"
 import type { Node, Part } from "../src/server/NodeBus.ts"
 
@@ -100,6 +101,7 @@ const run = async (loss: number, cutSeconds: number) => {
       const { presence, seat } = seats[Math.floor(Math.random() * members)]!
       presence.show(seat, state(made))
     }
+    // oxlint-disable-next-line no-await-in-loop -- the pace of the changes
     await sleep(5)
   }
   cut = undefined
@@ -114,6 +116,7 @@ const run = async (loss: number, cutSeconds: number) => {
     )
     return seats.every(({ seat }, index) => shown.every((one) => one[index] === seat.state))
   }
+  // oxlint-disable-next-line no-await-in-loop -- waits until all lists are equal
   while (!equal()) await sleep(10)
   const exact = (now() - ended) / 1000
   clearInterval(flushing)
@@ -149,5 +152,5 @@ const cases: ReadonlyArray<readonly [number, number]> = quick
       [0.1, 0],
       [0.1, 5]
     ]
-for (const [loss, cutSeconds] of cases) table.push(await run(loss, cutSeconds))
+table.push(...(await inTurn(cases, ([loss, cutSeconds]) => run(loss, cutSeconds))))
 process.stdout.write(`${table.map((row) => `| ${row.join(" | ")} |`).join("\n")}\n`)
