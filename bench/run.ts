@@ -17,6 +17,7 @@ import { type Curve, measureGrowth } from "./measure/growth.ts"
 import { measureIdle } from "./measure/idle.ts"
 import { measureLatency } from "./measure/latency.ts"
 import { measureOutbox } from "./measure/outbox.ts"
+import { measurePrimary } from "./measure/primary.ts"
 import { measureReader } from "./measure/reader.ts"
 import { type Failure, failureOf, type Report } from "./measure/result.ts"
 import { measureReturn } from "./measure/return.ts"
@@ -61,6 +62,11 @@ const measurements: ReadonlyArray<Measurement> = [
     name: "D",
     title: "commits of 1, 8 and 32 writers, and the time from commit to a socket",
     measure: (context) => measureDurable(context)
+  },
+  {
+    name: "P",
+    title: "what 1 to 16 nodes that read the outbox cost PostgreSQL",
+    measure: (context) => measurePrimary(context)
   },
   {
     name: "R",

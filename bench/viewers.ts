@@ -22,6 +22,8 @@ const eventsStart = Buffer.from('{"type":"events"')
 
 /** Events since the opening. */
 let events = 0
+/** The same of each socket. */
+const sockets: Array<{ events: number }> = []
 let onEvents = (): void => undefined
 let lost: Error | undefined
 
@@ -30,8 +32,11 @@ const fail = (error: Error): void => {
   onEvents()
 }
 
-const count = (data: Buffer): void => {
-  for (let at = data.indexOf(mark); at >= 0; at = data.indexOf(mark, at + 1)) events++
+const count = (data: Buffer, socket: { events: number }): void => {
+  for (let at = data.indexOf(mark); at >= 0; at = data.indexOf(mark, at + 1)) {
+    events++
+    socket.events++
+  }
   onEvents()
 }
 
@@ -44,6 +49,8 @@ const enter = (
 ): Promise<number> =>
   new Promise((resolve, reject) => {
     const ws = new WebSocket(`ws://127.0.0.1:${port}/realtime`, ["effect-realtime.v1"])
+    const socket = { events: 0 }
+    sockets.push(socket)
     let left = filters.length
     let rows = 0
     const done = () => {
@@ -58,7 +65,9 @@ const enter = (
     })
     ws.once("open", () => ws.send(JSON.stringify({ type: "hello", version: 1, token: name })))
     ws.on("message", (data: Buffer) => {
-      if (data.subarray(0, eventsStart.length).equals(eventsStart)) return count(data)
+      // Other frames may follow in the same message.
+      const isEvents = data.subarray(0, eventsStart.length).equals(eventsStart)
+      if (isEvents && !data.includes("\n")) return count(data, socket)
       for (const line of data.toString("utf8").split("\n")) {
         const frame = JSON.parse(line) as Frame
         if (frame.type === "welcome") {
@@ -70,7 +79,7 @@ const enter = (
         else if (frame.type === "state") {
           rows += frame.rows!.length
           if (frame.more !== true) done()
-        } else if (frame.type === "events") count(Buffer.from(line))
+        } else if (frame.type === "events") count(Buffer.from(line), socket)
         else if (frame.type === "ping") ws.send(`{"type":"pong"}`)
         else if (["error", "gap", "ended"].includes(frame.type)) {
           const error = new Error(line.slice(0, 200))
@@ -102,7 +111,12 @@ serve<ViewersApi>({
         if (lost !== undefined) return reject(lost)
         if (events > wanted) return reject(new Error(`${events} events, where ${wanted} are`))
         if (events === wanted) return resolve()
-        const silent = () => reject(new Error(`${events} of ${wanted} events, and then silence`))
+        const silent = () => {
+          const each = sockets.map(({ events }) => events)
+          const [least, most] = [Math.min(...each), Math.max(...each)]
+          const of = `${each.length} sockets with ${least} to ${most} each`
+          reject(new Error(`${events} of ${wanted} events, and then silence: ${of}`))
+        }
         timer = setTimeout(silent, silenceMillis)
       }
       onEvents()

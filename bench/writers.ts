@@ -14,13 +14,17 @@ serve<WritersApi>({
     sessions = await Promise.all(Array.from({ length: writers }, () => PgWire.connect(databaseUrl)))
     runs = await Promise.all(sessions.map((session) => session.prepare(statement)))
   },
-  run: async ({ millis, perSecond = Infinity }) => {
+  run: async ({ millis, perSecond = Infinity, random = false }) => {
     let commits = 0
     let inTime = 0
     const begun = performance.now()
     const until = begun + millis
+    let last = begun
     /** When the next transaction is due. */
-    const due = () => begun + (commits * 1000) / perSecond
+    const due = () =>
+      random
+        ? (last -= (Math.log(1 - Math.random()) * 1000) / perSecond)
+        : begun + (commits * 1000) / perSecond
     await Promise.all(
       runs.map(
         (run) =>

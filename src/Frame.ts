@@ -219,7 +219,15 @@ const serverFields: Table<ServerFrame> = {
     // A newer server may send a new reason.
     reason: string,
     cursor: string,
-    now: optionalString
+    now: optionalString,
+    change: /* @__PURE__ */ optional(
+      /* @__PURE__ */ record({
+        id: string,
+        tx: string,
+        operation: /* @__PURE__ */ word(["INSERT", "UPDATE", "DELETE"]),
+        key: members
+      })
+    )
   },
   ended: { channel: string, view: optionalString, code: string, message: string, retry },
   error: { id: optionalCount, code: string, message: string, retry, retryAfter: optionalCount },

@@ -120,6 +120,7 @@ export const errorCodes = {
     retry: "never",
     sentence: "The state has more rows or bytes than a socket takes."
   },
+  "state/none": { retry: "never", sentence: "The server has no state of this channel." },
   "subscribe/limit": {
     retry: "later",
     sentence: "The session has as many subscriptions as it may have: leave one first."

@@ -73,12 +73,14 @@ export class PayloadTooLarge extends Data.TaggedError("PayloadTooLarge")<{
  * @category errors
  * @since 0.1.0
  */
-export class InvalidWhere extends Data.TaggedError("InvalidWhere")<{
-  readonly channel: string
-  readonly column: string
-  /** May quote the value, so write it to logs and do not show it to users. */
-  readonly issue: string
-}> {
+export class InvalidWhere
+  extends /* @__PURE__ */ Data.TaggedError("InvalidWhere")<{
+    readonly channel: string
+    readonly column: string
+    /** May quote the value, so write it to logs and do not show it to users. */
+    readonly issue: string
+  }>
+{
   override get message(): string {
     return `The filter of channel "${this.channel}" has no rows: its column ${JSON.stringify(this.column)} ${this.issue}. List the columns in \`filter\` of the definition, and filter by values of their Schemas.`
   }
@@ -90,11 +92,13 @@ export class InvalidWhere extends Data.TaggedError("InvalidWhere")<{
  * @category errors
  * @since 0.1.0
  */
-export class InvalidTable extends Data.TaggedError("InvalidTable")<{
-  readonly table: string
-  /** What is wrong with it. */
-  readonly reason: string
-}> {
+export class InvalidTable
+  extends /* @__PURE__ */ Data.TaggedError("InvalidTable")<{
+    readonly table: string
+    /** What is wrong with it. */
+    readonly reason: string
+  }>
+{
   override get message(): string {
     return `The definition of table "${this.table}" ${this.reason}.`
   }

@@ -73,6 +73,22 @@ export interface InvalidMessage {
 }
 
 /**
+ * A change of a row that did not match its table's Schema, without the row.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface InvalidChange {
+  /** The id that the event would have. */
+  readonly id: string
+  /** The transaction that wrote it. */
+  readonly tx: string
+  readonly operation: "INSERT" | "UPDATE" | "DELETE"
+  /** The primary key of the row, column by column. */
+  readonly key: object
+}
+
+/**
  * Events of the channel may be missing before this point: re-read the state, then go on.
  *
  * A gap is a value in a stream of events. It is the error of a stream whose elements cannot hold it.
@@ -92,6 +108,8 @@ export class Gap extends Data.TaggedError("Gap")<{
   readonly cursor: string
   /** For `invalid`, on the server: the message, and what was wrong with it. */
   readonly invalid?: InvalidMessage | undefined
+  /** For `invalid`, on a durable channel of a table: only this change is missing, if it is there. */
+  readonly change?: InvalidChange | undefined
 }> {
   override get message(): string {
     return `Events of channel "${this.channel}" may be missing (${this.reason}). Re-read the state, then go on from here.`

@@ -102,6 +102,7 @@ describe("Protocol", () => {
       "subscribe/duplicate": "never",
       "subscribe/invalid-where": "never",
       "state/too-large": "never",
+      "state/none": "never",
       "subscribe/limit": "later",
       "rate/limited": "later",
       "server/overloaded": "later",

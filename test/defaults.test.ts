@@ -51,6 +51,11 @@ const nouns: Readonly<Record<string, Noun>> = {
     group: Defaults.pgNotificationSource,
     guide: layer("PgNotificationSource")
   },
+  PgNodeBus: {
+    file: "src/server/internal/bus/busOptions.ts",
+    group: Defaults.nodeBus,
+    guide: layer("PgNodeBus")
+  },
   OutboxReader: {
     file: "src/server/internal/outbox/readerOptions.ts",
     group: Defaults.outboxReader,
@@ -301,6 +306,7 @@ describe("the limits that are no options, in examples/operations/README.md", () 
     ["a request of a client", "src/client/internal/requests.ts", "patience", "2 s"],
     ["a request of a client", "src/client/internal/connectionMachine.ts", "shortPatience", "2 s"],
     ["an attempt to connect", "src/client/internal/connectionMachine.ts", "offlineDelay", "30 s"],
+    ["failures in a row", "src/client/internal/connectionMachine.ts", "maxStrikes", "2"],
     ["closes of a client", "src/client/internal/connectionMachine.ts", "maxRefusals", "3"]
   ])("say what the code says of %s", (row, file, name, words) => {
     const [, source = ""] = new RegExp(`const ${name}\\b.* = ([^\\n]+)`).exec(read(file)) ?? []

@@ -29,7 +29,11 @@ const wings = {
     wings: ["node", "server", "shared"],
     packages: ["effect module", "node", "driver"]
   },
-  bin: { wings: ["bin", "server", "shared"], packages: ["effect module", "node"] },
+  nats: {
+    wings: ["nats", "server", "shared"],
+    packages: ["effect module", "node", "driver", "nats"]
+  },
+  bin: { wings: ["bin", "nats", "server", "shared"], packages: ["effect module", "node"] },
   testing: {
     wings: ["testing", "node", "server", "react", "client", "shared"],
     packages: ["effect module", "effect barrel", "node", "ws", "driver"]
@@ -42,7 +46,15 @@ interface Rule {
 }
 
 type Wing = keyof typeof wings
-type Package = "effect module" | "effect barrel" | "driver" | "react" | "node" | "ws" | "jose"
+type Package =
+  | "effect module"
+  | "effect barrel"
+  | "driver"
+  | "react"
+  | "node"
+  | "ws"
+  | "jose"
+  | "nats"
 
 /**
  * The floor of each file within its wing: an import goes to the same floor or to a lower one. A name
@@ -75,9 +87,12 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/FrameSchema.ts": 1,
   "src/server/PgInstaller.ts": 1,
   "src/server/PgNotificationSource.ts": 2,
+  "src/server/internal/bus/": 2,
   "src/server/internal/outbox/": 2,
   "src/server/ServerError.ts": 2,
   "src/server/OutboxReader.ts": 3,
+  "src/server/MemoryBus.ts": 3,
+  "src/server/PgNodeBus.ts": 3,
   // These two are built on the public reader.
   "src/server/internal/outbox/consumers.ts": 4,
   "src/server/internal/outbox/memoryReader.ts": 4,
@@ -93,7 +108,8 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/Jwt.ts": 8,
   "src/server/internal/session/": 8,
   "src/server/internal/door/": 9,
-  "src/server/RealtimeServer.ts": 10
+  "src/server/internal/control/": 10,
+  "src/server/RealtimeServer.ts": 11
 }
 
 const floorOf = (path: string): number | undefined =>
@@ -107,6 +123,7 @@ const wingsWithFloors: ReadonlySet<Wing> = new Set(["client", "server"])
 const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
   "src/index.ts": [],
   "src/client/index.ts": ["createRealtimeClient"],
+  "src/nats/index.ts": [],
   "src/node/index.ts": [
     "AuthRefused",
     "ConsumerConflict",
@@ -154,6 +171,7 @@ const plainProse = [
   "src/bin",
   "src/client",
   "src/internal",
+  "src/nats",
   "src/node",
   "src/react",
   "src/server",
@@ -240,6 +258,7 @@ const packageOf = (name: string): Package | undefined => {
   if (/^react(\/jsx-runtime)?$/.test(name)) return "react"
   if (name.startsWith("node:")) return "node"
   if (name === "jose" || name.startsWith("jose/")) return "jose"
+  if (name === "@nats-io/transport-node") return "nats"
   return name === "ws" ? "ws" : undefined
 }
 

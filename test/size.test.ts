@@ -68,49 +68,49 @@ const budgets: ReadonlyArray<Budget> = [
     name: "the client",
     code: client,
     external: [effect],
-    vite: 12_300,
-    esbuild: 13_600,
-    rollup: 13_200
+    vite: 12_100,
+    esbuild: 13_400,
+    rollup: 12_900
   },
   {
     name: "the client and React hooks",
     code: both,
     external: [effect, react],
-    vite: 14_900,
-    esbuild: 16_600,
-    rollup: 16_000
+    vite: 14_800,
+    esbuild: 16_300,
+    rollup: 15_800
   },
   {
     name: "the same with effect",
     code: both,
     external: [react],
-    vite: 31_000,
-    esbuild: 37_000,
-    rollup: 32_600
+    vite: 30_900,
+    esbuild: 36_800,
+    rollup: 32_300
   },
   {
     name: "the same with a channel",
     code: withSchema,
     external: [react],
-    vite: 44_300,
-    esbuild: 51_900,
-    rollup: 45_500
+    vite: 44_200,
+    esbuild: 51_700,
+    rollup: 45_200
   },
   {
     name: "the same with a bigint column",
     code: withColumns,
     external: [react],
-    vite: 45_600,
-    esbuild: 53_200,
-    rollup: 46_800
+    vite: 45_500,
+    esbuild: 52_900,
+    rollup: 46_600
   },
   {
     name: "the page of the README",
     code: page(readme),
     external: [react],
-    vite: 43_700,
-    esbuild: 47_700,
-    rollup: 44_800
+    vite: 43_500,
+    esbuild: 47_500,
+    rollup: 44_600
   }
 ]
 

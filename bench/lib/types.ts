@@ -42,6 +42,8 @@ export interface Setup {
   readonly audience: Audience
   /** The source of NOTIFYs; without it the server publishes by itself. */
   readonly databaseUrl?: string
+  /** Milliseconds between two looks at the outbox, of a reader that only polls. */
+  readonly poll?: number
 }
 
 export interface Cpu {
@@ -151,14 +153,30 @@ export interface WritersApi {
     readonly statement: string
   }) => Promise<void>
   /**
-   * Lets all of them commit for this time, each as fast as it can or at a rate; returns the number
-   * of commits in this time, and of all: those under way at the end count only among all.
+   * Lets all of them commit for this time, each as fast as it can or at a rate, evenly or at random;
+   * returns the number of commits in this time, and of all: those under way at the end count only
+   * among all.
    */
   readonly run: (options: {
     readonly millis: number
     readonly perSecond?: number
+    readonly random?: boolean
   }) => Promise<{ readonly perSecond: number; readonly commits: number }>
   readonly close: (options: object) => void
+}
+
+export interface ReadersApi {
+  /** Starts readers of the outbox, each with a follower of one channel. */
+  readonly open: (options: {
+    readonly databaseUrl: string
+    readonly nodes: number
+    readonly channel: string
+    /** Milliseconds between two looks, of readers that only poll. */
+    readonly poll?: number
+  }) => Promise<void>
+  /** What all of them have sent and received so far. */
+  readonly count: (options: object) => { readonly statements: number; readonly events: number }
+  readonly close: (options: object) => Promise<void>
 }
 
 /** The cost of these notifications to the listener. */

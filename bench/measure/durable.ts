@@ -23,6 +23,8 @@ interface Subject {
   readonly label: string
   /** The wake of the readers; without it nothing is published. */
   readonly wake: Wake | undefined
+  /** Milliseconds between two looks of a reader that only polls; without it the library decides. */
+  readonly poll?: number
   /** Whether a node reads, and if so whether its sockets subscribe to the writers' channel. */
   readonly node: "none" | "probed" | "everything"
 }
@@ -30,10 +32,12 @@ interface Subject {
 const bare = "outbox, no wake, no node"
 const without = "without us"
 const again = `${bare} (again)`
+const polling = "looks every 5 ms"
 
 const subjects: ReadonlyArray<Subject> = [
   { label: without, wake: undefined, node: "none" },
   { label: "poll", wake: "poll", node: "probed" },
+  { label: polling, wake: "poll", poll: 5, node: "probed" },
   { label: "hybrid", wake: "hybrid", node: "probed" },
   { label: "notify", wake: "notify", node: "probed" },
   { label: "hybrid, all read", wake: "hybrid", node: "everything" },
@@ -44,6 +48,9 @@ const subjects: ReadonlyArray<Subject> = [
 const goals: Readonly<Record<number, Goals>> = {
   32: { poll: { [bare]: 0.9 }, hybrid: { [bare]: 0.7 } }
 }
+
+/** Of the time from commit to socket, by the label and the one it is held against. */
+const latencyGoals: Goals = { hybrid: { [polling]: 1.1 } }
 
 /** While a transaction is open elsewhere. */
 const heldMillis = 2000
@@ -109,6 +116,18 @@ export const measureDurable = async (
   const labels = [...new Set(trials.map(({ label }) => label))]
   const row = (label: string, count: number) =>
     `${label}, ${count === 0 ? "idle" : `${count} writer${count === 1 ? "" : "s"}`}`
+  const delays = (count: number): ReadonlyArray<Result> =>
+    (["latency-p50", "latency-p99"] as const).flatMap((measure) =>
+      resultsOf({
+        workload: "D",
+        trials: trials.filter(({ label }) => label === polling || label in latencyGoals),
+        measure,
+        valueOf: (sample) =>
+          percentile(sample.get(count)!.latencies, measure === "latency-p50" ? 0.5 : 0.99),
+        goals: latencyGoals,
+        baselines: [polling]
+      }).map((result): Result => Object.assign(result, { subject: row(result.subject, count) }))
+    )
   const costs = options.writers.flatMap((count) => {
     const some = trials.filter(({ sample }) => sample.has(count))
     return labels
@@ -150,11 +169,11 @@ export const measureDurable = async (
         again
       }).map((result): Result => Object.assign(result, { subject: row(result.subject, count) }))
     )
-  return { costs, results }
+  return { costs, results: [...results, ...options.writers.flatMap(delays)] }
 }
 
 const open = async (
-  { node, wake }: Subject,
+  { node, poll, wake }: Subject,
   { database, seconds }: Context,
   { heldMillis, writers: counts }: DurableOptions,
   writers: Child<WritersApi>,
@@ -170,7 +189,8 @@ const open = async (
           await server.call("open", {
             subject: "effect-realtime-durable",
             audience: { sockets: 1, channels: 1, bytes: 200 },
-            databaseUrl
+            databaseUrl,
+            ...(poll === undefined ? {} : { poll })
           })
         ).port
   const channels = [channelName(0), ...(node === "everything" ? [channelName(1)] : [])]

@@ -245,6 +245,7 @@ export const measureFilters = async (
       {
         pairs: context.pairs,
         roundsPerProcess: context.roundsPerProcess,
+        together: context.quick,
         onTrial: (label) => context.say(`F ${label}`)
       }
     )

@@ -24,6 +24,8 @@ export interface Rounds {
    * Whether the baseline stands between every two, or once per round, where noise does not matter.
    */
   readonly interleaved?: boolean
+  /** Whether contestants start and end together, where noise does not matter. */
+  readonly together?: boolean
   readonly onTrial?: (label: string) => void
 }
 
@@ -37,10 +39,16 @@ export const roundOf = (baseline: string, others: ReadonlyArray<string>): Readon
   return order
 }
 
+/** Completes when all have, also those behind one that failed: each is closed afterwards. */
+const allSettled = async (opening: ReadonlyArray<Promise<unknown>>) => {
+  await Promise.allSettled(opening)
+  await Promise.all(opening)
+}
+
 export const takeTurns = async <Sample>(
   baseline: Contestant<Sample>,
   others: ReadonlyArray<Contestant<Sample>>,
-  { interleaved = true, onTrial, pairs, roundsPerProcess }: Rounds
+  { interleaved = true, onTrial, pairs, roundsPerProcess, together = false }: Rounds
 ): Promise<ReadonlyArray<Trial<Sample>>> => {
   const all = [baseline, ...others]
   const labels = others.map(({ label }) => label)
@@ -49,7 +57,8 @@ export const takeTurns = async <Sample>(
   const sitting = async (rounds: number): Promise<ReadonlyArray<Trial<Sample>>> => {
     const runners = new Map<string, Runner<Sample>>()
     try {
-      await inTurn(all, async ({ label, open }) => runners.set(label, await open()))
+      const opened = async ({ label, open }: Contestant<Sample>) => runners.set(label, await open())
+      await (together ? allSettled(all.map(opened)) : inTurn(all, opened))
       const labels = Array.from({ length: rounds }, (_, round) =>
         round % 2 === 0 ? order : order.toReversed()
       ).flatMap((labels, round) => (round > 0 && interleaved ? labels.slice(1) : labels))
@@ -58,7 +67,10 @@ export const takeTurns = async <Sample>(
         return { label, sample: await runners.get(label)!.run() }
       })
     } finally {
-      await inTurn(runners.values(), (runner) => runner[Symbol.asyncDispose]())
+      const close = (runner: Runner<Sample>) => runner[Symbol.asyncDispose]()
+      await (together
+        ? Promise.all(Array.from(runners.values(), close))
+        : inTurn(runners.values(), close))
     }
   }
   const sittings = Array.from({ length: Math.ceil(pairs / roundsPerProcess) }, (_, index) =>

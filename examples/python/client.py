@@ -64,7 +64,7 @@ async def session(url, channel):
                     due = frame["more"]
                 elif kind == "gap":
                     print("gap", frame["reason"])  # read the state again, or wait for it
-                    due = STATE
+                    due = due if "change" in frame else STATE  # a change is one row
                 elif kind == "events":
                     for event in frame["events"]:
                         if is_new(event):

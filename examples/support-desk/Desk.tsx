@@ -1,7 +1,7 @@
 /** The page of the desk. */
 // #region desk
 import { useHistory, useQueryStream, useRows, useWebSocket } from "effect-realtime/react"
-import { useState } from "react"
+import { useEffect, useState } from "react"
 import { reportOf, talkAbout, ticketsOf, typingAbout } from "./channels.ts"
 
 type Status = "open" | "waiting" | "closed"
@@ -36,14 +36,30 @@ export function Desk({ team, name }: { readonly team: string; readonly name: str
 // #endregion
 
 // #region room
+/** How long a person types without another key, in milliseconds. */
+const typingFor = 1500
+
+const isForbidden = (error: unknown) =>
+  (error as { readonly code?: unknown }).code === "channel/forbidden"
+
 /** The talk about one ticket, and the person that types. The server stamps the sender. */
 function Room({ name, ticket }: { readonly ticket: number; readonly name: string }) {
-  const { events } = useHistory(talkAbout(ticket), { limit: 50 })
-  const [typing, setTyping] = useState<string>()
-  const talk = useWebSocket(talkAbout(ticket), () => setTyping(undefined))
-  const typist = useWebSocket(typingAbout(ticket), ({ sender }) => {
-    if (sender !== name) setTyping(sender)
-  })
+  const [typing, setTyping] = useState<{ readonly sender: string }>()
+  const [refused, setRefused] = useState(false)
+  // The ticket moved to another team, or became restricted.
+  const onError = (error: unknown) => setRefused((was) => was || isForbidden(error))
+  const { events } = useHistory(talkAbout(ticket), { limit: 50, onError })
+  const talk = useWebSocket(talkAbout(ticket), () => setTyping(undefined), { onError })
+  const typed = ({ sender }: { readonly sender: string }) => {
+    if (sender !== name) setTyping({ sender })
+  }
+  const typist = useWebSocket(typingAbout(ticket), typed, { onError })
+  useEffect(() => {
+    if (typing === undefined) return
+    const timer = setTimeout(() => setTyping(undefined), typingFor)
+    return () => clearTimeout(timer)
+  }, [typing])
+  if (refused) return <p>This ticket is not yours to read.</p>
   return (
     <section aria-label="Talk">
       {events.map(({ id, payload }) => (
@@ -51,7 +67,7 @@ function Room({ name, ticket }: { readonly ticket: number; readonly name: string
           {payload.sender}: {payload.text}
         </p>
       ))}
-      {typing !== undefined && <p>{typing} types</p>}
+      {typing !== undefined && <p>{typing.sender} types</p>}
       <form
         onSubmit={(event) => {
           event.preventDefault()

@@ -1,9 +1,10 @@
 /** The door of the desk: who reads what, and what a message becomes. */
 // #region server
 import { PgClient } from "@effect/sql-pg"
-import { Effect, Stream } from "effect"
-import { QueryResults, RealtimeServer } from "effect-realtime/server"
+import { Effect, Layer, Stream } from "effect"
+import { QueryResults, Realtime, RealtimeServer } from "effect-realtime/server"
 import { reportOf, talkAbout, ticketsOf, typingAbout } from "./channels.ts"
+import { readersChanged } from "./database.ts"
 import { isLead, type Person } from "./people.ts"
 
 /** Whether a person may read one ticket. */
@@ -23,14 +24,34 @@ const forReaders = <A>(person: Person, ticket: number, value: A) =>
     may ? Effect.succeed(value) : Effect.fail(away)
   )
 
-export const door = (find: (token: string) => Person | undefined) =>
+/**
+ * Asks the rules again when a ticket has other readers: who may not read its talk any more is sent no more of
+ * it. After a gap such a change may have been missed.
+ */
+const followReaders = (people: ReadonlySet<string>) =>
+  Effect.gen(function* () {
+    const { reauthorize } = yield* RealtimeServer.RealtimeServer
+    yield* Realtime.events(readersChanged).pipe(
+      Stream.runForEach(() => Effect.forEach(people, reauthorize, { discard: true })),
+      Effect.forkScoped
+    )
+  })
+
+export const door = (find: (token: string) => Person | undefined) => {
+  const people = new Set<string>()
+  return Layer.effectDiscard(followReaders(people)).pipe(Layer.provideMerge(doorFor(find, people)))
+}
+
+const doorFor = (find: (token: string) => Person | undefined, people: Set<string>) =>
   RealtimeServer.layer({
     channels: [ticketsOf, talkAbout, typingAbout, reportOf],
     authenticate: ({ token = "" }) => {
       const identity = find(token)
-      return identity === undefined
-        ? Effect.fail(new RealtimeServer.AuthRefused({ code: "auth/invalid" }))
-        : Effect.succeed({ identity })
+      if (identity === undefined) {
+        return Effect.fail(new RealtimeServer.AuthRefused({ code: "auth/invalid" }))
+      }
+      people.add(identity.id)
+      return Effect.succeed({ identity })
     },
     identityKey: ({ id }) => id,
     rules: ({ onPublish, onSubscribe }) => [

@@ -15,7 +15,7 @@ import type { Retry } from "../Protocol.ts"
  * - `unanswered`: the link lived, but the server did not answer a publish within `ackTimeout`.
  * - `server`: the server closed it. `message` has its sentence.
  * - `token`: the option `token` failed or was late.
- * - `address`: the option `url` gives none that can be used.
+ * - `address`: the option `url` gives none that can be used, failed or was late.
  * - `reconnect`: `reconnect` was called after a stop.
  * - `closed`: the client was closed.
  *
@@ -81,6 +81,24 @@ export class TokenFailed extends Data.TaggedError("TokenFailed")<{
 }> {
   override get message(): string {
     return `The token callback failed: ${this.cause}`
+  }
+}
+
+/**
+ * The option `url` has an address that cannot be used, or none: `RealtimeClient.layer` and `make` fail with
+ * it, and `createRealtimeClient` throws it. Or it is a function that gave such an address, threw, failed,
+ * rejected, or gave nothing within 10 s: `onError` receives it, and the client calls the function again after
+ * `backoff`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class UrlFailed extends Data.TaggedError("UrlFailed")<{
+  /** What the function threw, failed or rejected with; else a sentence that names the address. */
+  readonly cause: unknown
+}> {
+  override get message(): string {
+    return `The option url failed: ${this.cause}`
   }
 }
 

@@ -6,7 +6,13 @@
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Backoff from "../Backoff.ts"
-import type { ConnectionStopped, HelloRefused, Reason, TokenFailed } from "./ClientError.ts"
+import type {
+  ConnectionStopped,
+  HelloRefused,
+  Reason,
+  TokenFailed,
+  UrlFailed
+} from "./ClientError.ts"
 import type { WebSocketConstructor } from "./internal/platform.ts"
 
 export type { Reason } from "./ClientError.ts"
@@ -36,6 +42,14 @@ export type State = { readonly reason: Reason; readonly message: string } & (
 )
 
 /**
+ * One address, or the addresses of the nodes of one server, at least one.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type Url = string | ReadonlyArray<string>
+
+/**
  * How a client finds its server and keeps the connection.
  *
  * @category options
@@ -43,10 +57,21 @@ export type State = { readonly reason: Reason; readonly message: string } & (
  */
 export interface Options {
   /**
-   * Where the server is. `http` and `https` become `ws` and `wss`; a relative address such as
-   * `/realtime` is resolved against the page. The client calls a function before each attempt.
+   * Where the server is: an address, a list of the addresses of its nodes, or a function that gives one of
+   * the two. `http` and `https` become `ws` and `wss`; a relative address such as `/realtime` is resolved
+   * against the page. An address that cannot be used is `InvalidUrl` when the client is made.
+   *
+   * Each client has a random order of its list, and keeps its node while that works. It goes on to the next
+   * one after two failures in a row, where an attempt or the loss of a session is a failure, or after one if
+   * the node answered 503. Only the class of `ws` shows that answer. Any attempt waits for `backoff` first.
+   * When its node drains (`bye`), the client goes on to the next one at once; if it has been there for less
+   * than `backoff.resetAfter`, after the delay that the node said.
+   *
+   * The client calls a function before each attempt. It has 10 s; when it fails or is late, the attempt
+   * counts as failed, and `onError` receives `UrlFailed`. The order stays while the function gives the same
+   * list.
    */
-  readonly url: string | (() => string)
+  readonly url: Url | (() => Url | Promise<Url> | Effect.Effect<Url, unknown>)
   /**
    * Gives the token for `hello`. The client calls it before the first attempt, again when the token is
    * 80 % into its life (it then sends the new token over the same socket), and after a close with
@@ -79,9 +104,11 @@ export interface Options {
    */
   readonly signals?: ((check: () => void) => () => void) | undefined
   /**
-   * Called once when the connection has stopped; once when the token callback fails, until it works again;
-   * and once when the server rejects the client for now, until it lets it in. Not when the client is closed.
-   * Default: a line in the log.
+   * Called once when the connection has stopped; once when the token callback or the `url` function fails,
+   * until it works again; and once when the server rejects the client for now, until it lets it in. Not when
+   * the client is closed. Default: a line in the log.
    */
-  readonly onError?: ((error: ConnectionStopped | HelloRefused | TokenFailed) => void) | undefined
+  readonly onError?:
+    | ((error: ConnectionStopped | HelloRefused | TokenFailed | UrlFailed) => void)
+    | undefined
 }

@@ -16,7 +16,8 @@ import type { SourceState } from "../Protocol.ts"
 import type { Event, Gap, HistoryOptions, HistoryPage, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { State as ConnectionState } from "./Connection.ts"
 import type { Refused } from "./ClientError.ts"
-import { attempt, report } from "./internal/platform.ts"
+import { attempt, report } from "../internal/callbacks.ts"
+import { check } from "./internal/addresses.ts"
 import { make as makeQueue, PublishQueue, type Size } from "./PublishQueue.ts"
 import type { Readable } from "./Readable.ts"
 import type * as Rows from "./Rows.ts"
@@ -276,6 +277,7 @@ const from = (
  * @since 0.1.0
  */
 export const make = (options: Options | (() => Options)): PlainClient => {
+  if (typeof options !== "function") Effect.runSync(check(options.url))
   const scope = Scope.makeUnsafe()
   let client: RealtimeClient["Service"] | undefined
   const build = Effect.suspend(() => {

@@ -24,6 +24,7 @@ import {
   type RealtimeEvent,
   type Snapshot
 } from "../RealtimeEvent.ts"
+import type { UrlFailed } from "./ClientError.ts"
 import type { Options as ConnectionOptions, State as ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
 import * as Collect from "./internal/joinedState.ts"
@@ -33,7 +34,6 @@ import type { Listener, SubscribeError } from "./internal/listener.ts"
 import * as Pages from "./internal/pages.ts"
 import * as Publisher from "./internal/publisher.ts"
 import type { Host } from "../internal/rowTypes.ts"
-import { attempt, inNextFrame, report } from "./internal/platform.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
 import type { SourceState } from "../Protocol.ts"
 import * as Time from "./internal/time.ts"
@@ -260,7 +260,7 @@ export class RealtimeClient extends Context.Service<
 export const make = (
   options: Options,
   byDefault?: NonNullable<Options["onError"]>
-): Effect.Effect<RealtimeClient["Service"], never, PublishQueue | Scope.Scope> =>
+): Effect.Effect<RealtimeClient["Service"], UrlFailed, PublishQueue | Scope.Scope> =>
   Effect.gen(function* () {
     const queue = yield* PublishQueue
     const time = yield* Time.make
@@ -288,10 +288,9 @@ export const make = (
           {
             onEvents: (batch) => {
               if (inbox.size() + batch.length <= capacity) return inbox.push(batch)
-              inbox.clear()
               const { cursor } = batch.at(-1)!
               // Only a volatile channel has no positions, and no gaps: its backlog is out of date.
-              inbox.push(
+              inbox.replace(
                 cursor === undefined
                   ? batch
                   : [new Gap({ channel: channel.name, reason: "slow", cursor })]
@@ -309,10 +308,7 @@ export const make = (
         Effect.map(Effect.context(), (context) =>
           Inbox.stream((inbox) => {
             const read = load && Collect.readOf(Effect.provideContext(load, context), time)
-            const show = () => {
-              inbox.clear()
-              inbox.push([{ ...collecting.shown(), reload }])
-            }
+            const show = () => inbox.replace([{ ...collecting.shown(), reload }])
             const collecting = collect({
               channel,
               initial,
@@ -329,38 +325,20 @@ export const make = (
         )
       )
 
-    let due: Array<() => void> = []
     const host: Host = {
-      listen: (channel, listener, from, where) =>
-        subscriptions.listen(channel as never, listener, from, where, listener),
-      look: subscriptions.look,
-      afterLinger: (run) => time.after(connection.linger, run),
-      // In one callback, so that React shows all that has changed in one render.
-      inNextFrame: (run) => {
-        if (due.push(run) > 1) return
-        inNextFrame(() => {
-          const all = due
-          due = []
-          for (const one of all) one()
-        })
-      },
-      call: (run) => attempt(run, report),
+      // Its `listen` does not know the channels of rows.
+      ...(subscriptions as never as Pick<Host, "listen" | "look">),
+      ...time,
+      linger: connection.linger,
+      due: [],
       stores: new Set()
     }
     const rows: RealtimeClient["Service"]["rows"] = (channel, options = {}) =>
-      Inbox.stream((inbox) => {
-        const store = channel.table.rows.open(host, channel, options)
-        let last: unknown
-        const onChange = () => {
-          const shown = store.shown()
-          if (shown === last) return
-          last = shown
-          inbox.clear()
-          inbox.push([shown as never])
-        }
-        onChange()
-        return store.watch({ onChange, onEnd: inbox.fail })
-      })
+      Inbox.stream((inbox) =>
+        channel.table.rows
+          .open(host, channel, options)
+          .follow((rows) => inbox.replace([rows as never]), inbox.fail)
+      )
 
     return RealtimeClient.of({
       events,
@@ -394,7 +372,9 @@ export const make = (
  * @category layers
  * @since 0.1.0
  */
-export const layerNoDeps = (options: Options): Layer.Layer<RealtimeClient, never, PublishQueue> =>
+export const layerNoDeps = (
+  options: Options
+): Layer.Layer<RealtimeClient, UrlFailed, PublishQueue> =>
   Layer.effect(
     RealtimeClient,
     Effect.flatMap(Effect.context<Scope.Scope>(), (context) =>
@@ -408,5 +388,5 @@ export const layerNoDeps = (options: Options): Layer.Layer<RealtimeClient, never
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options): Layer.Layer<RealtimeClient> =>
+export const layer = (options: Options): Layer.Layer<RealtimeClient, UrlFailed> =>
   Layer.provide(layerNoDeps(options), queueLayer(options.queue))

@@ -91,7 +91,8 @@ export const limits = {
 /** `RealtimeServer` of both kinds, beside `limits`. */
 export const server = {
   /** Proxies. */
-  trustProxy: 0
+  trustProxy: 0,
+  control: false
 }
 
 /** The class of `./node`. */
@@ -130,6 +131,24 @@ export const pgNotificationSource = {
   heartbeatTimeout: 2000,
   selfTest: true,
   startPatience: 10_000
+}
+
+/** `NodeBus` of each kind. */
+export const nodeBus = {
+  heartbeatInterval: 1000,
+  silentAfter: 3000,
+  forgetAfter: 60_000,
+  batchWindow: 50
+}
+
+/** `NatsConnection`. */
+export const natsConnection = {
+  name: "effect-realtime",
+  root: "effect_realtime",
+  connectTimeout: 5000,
+  heartbeatInterval: 2000,
+  heartbeatTimeout: 2000,
+  startWithout: false
 }
 
 /** `OutboxReader`, and `MemoryOutbox` where it has the same options. */

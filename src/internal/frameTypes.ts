@@ -1,6 +1,6 @@
 /** The frames of the wire as types. `Frame` is their public face. */
 import type { JoinState, Retry, SourceState } from "../Protocol.ts"
-import type { GapReason } from "../RealtimeEvent.ts"
+import type { GapReason, InvalidChange } from "../RealtimeEvent.ts"
 
 /**
  * One value of a column in a filter.
@@ -189,6 +189,8 @@ export type ServerFrame =
       readonly cursor: string
       /** With the reason `rights`: the view of every later frame; without it they have none. */
       readonly now?: string
+      /** With the reason `invalid`: only this change of a row is missing, and no state follows. */
+      readonly change?: InvalidChange
     }
   | {
       readonly type: "ended"

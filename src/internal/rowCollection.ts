@@ -4,8 +4,18 @@
  *
  * @since 0.1.0
  */
+import { attempt, report } from "./callbacks.ts"
+import { inNextFrame } from "./nextFrame.ts"
 import * as RowStores from "./rowStores.ts"
-import type { Keeper, Loaded, Rows, Store } from "./rowTypes.ts"
+import type { Host, Keeper, Loaded, Rows, Store } from "./rowTypes.ts"
+
+/** Runs in one callback all that is given for a frame, so that React shows all that has changed in one render. */
+const inOneFrame = ({ due }: Host, run: () => void) => {
+  if (due.push(run) > 1) return
+  inNextFrame(() => {
+    for (const one of due.splice(0)) one()
+  })
+}
 
 export const keeper = (table: RowStores.RowsTable): Keeper => {
   const open: Keeper["open"] = (host, channel, asked, mine) =>
@@ -30,7 +40,7 @@ export const keeper = (table: RowStores.RowsTable): Keeper => {
       if (now === shown) return
       shown = now
       loaded = { ...now!, reload }
-      for (const listener of Array.from(listeners)) host.call(listener)
+      for (const listener of Array.from(listeners)) attempt(listener, report)
     }
     const listeners = new Set<() => void>()
     show(RowStores.find(table, host, channel, asked))
@@ -39,7 +49,7 @@ export const keeper = (table: RowStores.RowsTable): Keeper => {
     const onChange = () => {
       if (isDirty) return
       isDirty = true
-      host.inNextFrame(() => {
+      inOneFrame(host, () => {
         isDirty = false
         show(store)
       })

@@ -7,13 +7,15 @@
  * rejects is left out and named, as the server does it in a state.
  *
  * A store goes on from its position when it joins again. Its rows are replaced when the last frame of a
- * state is here; changes that arrive between its frames are applied then.
+ * state is here; changes that arrive between its frames are applied then. A state may be older than the
+ * rows, because the server shares it: then they are replaced when the changes that it lacks are here again.
  *
  * @since 0.1.0
  */
 import * as Result from "effect/Result"
 import type { Table } from "../ChannelBase.ts"
-import { covers } from "./cursorText.ts"
+import { covers, readDurable, seenEvent } from "./cursorText.ts"
+import type { InvalidChange } from "../RealtimeEvent.ts"
 import type {
   Asked,
   Change,
@@ -33,10 +35,19 @@ interface Entry {
   readonly key?: unknown
 }
 
-/** A state whose last frame is not here. */
+/** What names an event. */
+type EventName = Parameters<ReturnType<typeof seenEvent>>[0]
+
+/** A state that is not shown yet. */
 interface Arriving {
+  readonly cursor: string
   readonly entries: Map<string, Entry>
-  readonly changes: Array<Change>
+  /** Those between its frames. */
+  changes: Array<Change>
+  /** Its last frame is here. */
+  isWhole: boolean
+  /** What the rows have of the events behind it. */
+  lacks: ReadonlyArray<EventName>
 }
 
 interface Wanted {
@@ -70,7 +81,7 @@ export const find = (table: RowsTable, { stores }: Host, channel: RowsChannel, a
 
 export const make = (
   table: RowsTable,
-  { afterLinger, listen, look, stores }: Host,
+  { after, linger, listen, look, stores }: Host,
   channel: RowsChannel,
   asked: Asked
 ): Store => {
@@ -83,6 +94,8 @@ export const make = (
   let at: string | undefined
   /** The position after the last gap, until a state has it. */
   let gapAt: string | undefined
+  /** The events of the latest tick of the server, without those before a gap. */
+  let latest: ReadonlyArray<EventName> = []
   /** The promises of a state that is asked for. */
   let wanted: Array<Wanted> = []
   let active = false
@@ -112,9 +125,30 @@ export const make = (
     into.set(name, entry)
   }
 
-  const apply = ({ data, name }: Change) => {
-    if (data !== undefined) put(entries, name, data)
-    else if (entries.delete(name)) isChanged = true
+  const apply = (into: Map<string, Entry>, { data, key, name }: Change) => {
+    if (data !== undefined) put(into, name, data)
+    else if (key !== undefined) {
+      const known = entries.get(name)
+      isChanged = true
+      into.set(name, known !== undefined && "key" in known ? known : { text: "", key })
+    } else if (into.delete(name)) isChanged = true
+  }
+
+  /** What a gap says of the row that it is about. */
+  const missing = ({ key, operation }: InvalidChange): Change =>
+    operation === "DELETE" ? { name: nameOf(key) } : { name: nameOf(key), key }
+
+  /** Shows the state that has arrived, once it has all that the rows have. */
+  const replace = () => {
+    if (!arriving?.isWhole || at === undefined) return
+    const isIn = seenEvent(readDurable(at))
+    arriving.lacks = arriving.lacks.filter((event) => !isIn(event))
+    if (arriving.lacks.length > 0) return
+    entries = arriving.entries
+    isWhole = isChanged = true
+    if (gapAt !== undefined && covers(arriving.cursor, gapAt) !== false) gapAt = undefined
+    arriving = undefined
+    settle(({ resolve }) => resolve())
   }
 
   const changed = () => {
@@ -135,19 +169,36 @@ export const make = (
   /** Nothing is received any more, so a state that was arriving is lost. */
   const depart = () => {
     active = false
-    if (arriving !== undefined) gapAt ??= somewhere
+    if (arriving === undefined || arriving.isWhole) return
+    gapAt ??= somewhere
     arriving = undefined
   }
 
   const listener: RowListener = {
     onEvents: (batch) => {
       arrive()
+      const isMidway = readDurable(at ?? "")?.position.next !== undefined
       at = batch.at(-1)!.cursor
+      const names: Array<EventName> = isMidway ? [...latest] : []
       for (const event of batch) {
-        if (event._tag === "Gap") gapAt = at
-        else if (arriving !== undefined) arriving.changes.push(event.payload)
-        else if (isWhole) apply(event.payload)
+        const isGap = event._tag === "Gap"
+        if (isGap && event.change === undefined) {
+          // The state of other rights has the gap, also an older one that the server shares.
+          gapAt = event.reason === "rights" ? somewhere : at
+          names.length = 0
+          latest = []
+          // What is before the gap may not come again.
+          if (arriving !== undefined) arriving.lacks = []
+        } else {
+          const change = isGap ? missing(event.change!) : event.payload
+          names.push(isGap ? event.change! : event)
+          if (arriving?.isWhole === false) arriving.changes.push(change)
+          else if (arriving !== undefined) apply(arriving.entries, change)
+          else if (isWhole) apply(entries, change)
+        }
       }
+      replace()
+      if (isWhole && arriving === undefined) latest = names
       changed()
     },
     onCursor: (cursor) => {
@@ -155,6 +206,7 @@ export const make = (
       depart()
       arrive()
       at = cursor
+      replace()
       changed()
     },
     onInactive: (error) => {
@@ -172,24 +224,28 @@ export const make = (
       changed()
       for (const { onEnd } of Array.from(watchers)) onEnd(error as never)
     },
-    lacks: () =>
-      !isWhole || gapAt !== undefined || arriving !== undefined ? 2 : wanted.length > 0 ? 1 : 0,
-    onState: ({ cursor, invalid = [], more, rows }, isFirst) => {
+    lacks: () => {
+      if (arriving !== undefined) return arriving.isWhole ? 0 : 2
+      return !isWhole || gapAt !== undefined ? 2 : wanted.length > 0 ? 1 : 0
+    },
+    onState: ({ cursor, id, invalid = [], more, rows }, isFirst) => {
       arrive()
       if (isFirst) {
-        arriving = { entries: new Map(), changes: [] }
+        const isIn = seenEvent(readDurable(cursor))
+        const lacks = latest.filter((event) => !isIn(event))
+        arriving = { cursor, entries: new Map(), changes: [], isWhole: false, lacks }
         at = cursor
+        // Asked for after the gap: if it does not have the gap, the server sends that again, or has lost it.
+        if (id !== undefined && gapAt !== undefined) gapAt = somewhere
       }
       if (arriving === undefined) return
       for (const row of rows) put(arriving.entries, nameOf(row), row)
       for (const key of invalid) arriving.entries.set(nameOf(key), { text: "", key })
       if (!more) {
-        entries = arriving.entries
-        arriving.changes.forEach(apply)
-        arriving = undefined
-        isWhole = isChanged = true
-        if (gapAt !== undefined && covers(cursor, gapAt) !== false) gapAt = undefined
-        settle(({ resolve }) => resolve())
+        for (const change of arriving.changes) apply(arriving.entries, change)
+        arriving.changes = []
+        arriving.isWhole = true
+        replace()
       }
       changed()
     }
@@ -200,8 +256,10 @@ export const make = (
     codec: {},
     fault: channel.fault ?? (Result.isFailure(filter) ? (filter.failure as never) : undefined),
     decode: (json: unknown) => {
-      const { data, key, operation } = Object(json)
+      const { data, key, operation, truncated } = Object(json)
       const isGone = operation === "DELETE"
+      // The row is in the state that follows.
+      if (truncated === true && !isGone) return Result.fail(undefined)
       // A row that left a filter may have its key only.
       const named = data ?? key
       return valuesOf(named).includes(undefined)
@@ -212,7 +270,7 @@ export const make = (
 
   const join = () => {
     const from = listener.lacks() > 1 ? undefined : at
-    leave = listen(changes, listener, from, Result.getOrUndefined(filter))
+    leave = listen(changes, listener, from, Result.getOrUndefined(filter), listener)
   }
 
   const self: Store = {
@@ -263,8 +321,19 @@ export const make = (
         leave = undefined
         depart()
         settle(({ resolve }) => resolve())
-        dropping = afterLinger(() => stores.delete(self))
+        dropping = after(linger, () => stores.delete(self))
       }
+    },
+    follow: (onRows, onEnd) => {
+      let last: unknown
+      const onChange = () => {
+        const rows = self.shown()
+        if (rows === last) return
+        last = rows
+        onRows(rows)
+      }
+      onChange()
+      return self.watch({ onChange, onEnd })
     },
     reload: () => {
       if (watchers.size === 0) return Promise.resolve()

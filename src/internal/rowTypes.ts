@@ -74,10 +74,11 @@ export interface RowsChannel {
   readonly fault: InvalidChannelName | undefined
 }
 
-/** A row that was written, or without data one that is gone. */
+/** A row that was written, with its key alone one that does not match, or without both one that is gone. */
 export interface Change {
   readonly name: string
-  readonly data: unknown
+  readonly data?: unknown
+  readonly key?: unknown
 }
 
 /** What a subscription calls; see `Listener` and `Collecting` of the client. */
@@ -95,21 +96,22 @@ export type Ended = InvalidChannelName | InvalidWhere | { readonly _tag: string 
 
 /** What a client has for the rows of its channels. */
 export interface Host {
-  /** Subscribes; gives the way to leave. `decode` reads the changes. */
+  /** Subscribes; gives the way to leave. `decode` reads the changes, and `collection` takes the states. */
   readonly listen: (
     channel: RowsChannel & { readonly decode: (json: unknown) => unknown },
     listener: RowListener,
     from: string | undefined,
-    where: Where | undefined
+    where: Where | undefined,
+    collection: RowListener
   ) => () => void
   /** Looks at what the listeners lack. */
   readonly look: () => void
-  /** Calls once what lingers is over; calling the result prevents it. */
-  readonly afterLinger: (run: () => void) => () => void
-  /** Runs before the next frame what is given for it, all in one callback. */
-  readonly inNextFrame: (run: () => void) => void
-  /** Calls what the application wrote; reports what it throws. */
-  readonly call: (run: () => void) => void
+  /** Calls after so many milliseconds; calling the result prevents it. */
+  readonly after: (millis: number, run: () => void) => () => void
+  /** How long what is not watched any more is kept, in milliseconds. */
+  readonly linger: number
+  /** What runs in the next frame, in one callback. */
+  readonly due: Array<() => void>
   /** Those that are watched, or were until a short time ago. */
   readonly stores: Set<Store>
 }
@@ -132,6 +134,8 @@ export interface Store {
   readonly shown: () => Rows<unknown>
   /** Keeps the rows current; gives the way to leave. */
   readonly watch: (watcher: Watcher) => () => void
+  /** Keeps the rows current, and hands them out now and after each change. */
+  readonly follow: (onRows: (rows: Rows<unknown>) => void, onEnd: Watcher["onEnd"]) => () => void
   readonly reload: () => Promise<void>
 }
 

@@ -22,6 +22,14 @@ import { claim, pathOf } from "../server/internal/door/claimedPaths.ts"
 import type * as Door from "../server/internal/door/door.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
 import { SchemaName } from "../server/PgInstaller.ts"
+import type {
+  Control,
+  NodeStats,
+  Reached,
+  RevokeOptions,
+  Stats,
+  Whose
+} from "../server/internal/control/control.ts"
 import { hubOf } from "../server/internal/hub/ofRealtime.ts"
 import * as QueryResults from "../server/QueryResults.ts"
 import * as Realtime from "../server/Realtime.ts"
@@ -38,6 +46,7 @@ import type { Limited, RuleMaker, Rules } from "../server/Rule.ts"
 import { checkArguments } from "./internal/arguments.ts"
 import { checkConsumer, startConsumer } from "./internal/consumer.ts"
 import { databaseLayer } from "./internal/databaseLayer.ts"
+import { finishing, finishMillis } from "./internal/finishing.ts"
 import { checkPresence, presentMember } from "./internal/iterateMembers.ts"
 import { checkTable, iterate } from "./internal/iterateRows.ts"
 import { openDoor } from "./internal/openDoor.ts"
@@ -82,12 +91,6 @@ export {
   ServerClosed
 } from "./internal/serverClosed.ts"
 
-/** How long `close` waits for running publishes and for the batches of consumers, in milliseconds. */
-const finishMillis = 1000
-
-/** How long `close` waits after that for rollbacks, in milliseconds. */
-const rollbackMillis = 500
-
 /** How often a start is retried after PostgreSQL rejected it. */
 const startEvery = "30 seconds"
 
@@ -107,14 +110,19 @@ export declare namespace RealtimeServer {
     IdentityKey,
     Limited,
     Limits,
+    NodeStats,
     Options,
     PresentMember,
     Rate,
+    Reached,
     Request,
+    RevokeOptions,
     RuleMaker,
     Rules,
     SnapshotOptions,
-    Transaction
+    Stats,
+    Transaction,
+    Whose
   }
 }
 
@@ -158,6 +166,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   /** Rejects calls that wait for the start when the start has failed. */
   #waiting = new AbortController()
   #door: Door.Door | undefined
+  #control: Control | undefined
   /** Ends the iterations of rows. */
   readonly #closing = new AbortController()
   #closed = false
@@ -188,7 +197,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     this.#cut = cut
     this.#readsOutbox = channels.some(keeps)
     const open = Effect.gen({ self: this }, function* () {
-      this.#door = yield* openDoor<I>(door, cut)
+      const opened = yield* openDoor<I>(door, cut)
+      this.#door = opened.door
+      this.#control = opened.control
       if (this.#draining) yield* this.#door.drain
       yield* attach(this.#door, server)
       // In the same step as `attach`, so that exactly one door answers at any time.
@@ -201,7 +212,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     const whole = QueryResults.layer.pipe(
       Layer.provideMerge(Layer.effectDiscard(open)),
       Layer.provideMerge(Layer.effect(Realtime.Realtime, Realtime.make(hub))),
-      Layer.provideMerge(databaseLayer(databaseUrl!, database, channels, sockets)),
+      Layer.provideMerge(
+        databaseLayer(databaseUrl!, database, channels, sockets, door.control === true)
+      ),
       Layer.provideMerge(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))
     )
     const refused = Promise.withResolvers<never>()
@@ -316,9 +329,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   }
 
   /**
-   * The members of a presence channel, as they are and as they change; see `Realtime.presence`. A slow
-   * iteration receives the newest list only. It ends with `break`, and when the server closes. Throws
-   * `InvalidOption` for another channel.
+   * The members of a presence channel, as they change; see `Realtime.presence`. A slow iteration receives the
+   * newest list only. It ends as that of `rows`. Throws `InvalidOption` for another channel.
    */
   presence<A>(channel: Channel.Presence<A>): AsyncIterable<Realtime.Members<A>> {
     checkPresence(channel)
@@ -327,8 +339,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   }
 
   /**
-   * Makes this server a member of a presence channel, with a state, until `leave` of the result. Waits for the
-   * server to start. Rejects with `InvalidPayload`, and with `PayloadTooLarge` beyond 2,048 bytes of JSON.
+   * Makes this server a member of a presence channel, with a state of at most 2,048 bytes of JSON, until `leave`
+   * of the result. Waits for the server to start. Rejects with `InvalidPayload` and `PayloadTooLarge`.
    */
   async present<A>(channel: Channel.Presence<A>, state: NoInfer<A>): Promise<PresentMember<A>> {
     checkPresence(channel)
@@ -337,6 +349,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
 
   /**
    * Consumes a durable channel under a name, with its cursor in the database; see `Realtime.consume`.
+   * While a consumer of this name runs on another server, this one waits.
    * `onEvents` receives the transaction that also moves the cursor, so what it writes there happens exactly
    * once, also with several nodes. Each batch holds one connection of the pool (`maxConnections`).
    *
@@ -390,23 +403,31 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   }
 
   /**
-   * Closes every session of an identity on this node with 4101. `key` is what `identityKey` gives for the
-   * identity: the identity itself when that is a string. Its clients may reconnect with a fresh token if
-   * `authenticate` accepts it.
+   * Closes sessions with 4101, of an identity by the text of `identityKey`; see `revoke` of the service. With
+   * the option `control` it reaches all nodes, and no node accepts what was revoked until it expires. Waits
+   * for the server to start. Rejects with `RevokeFailed` when the database does not store it, and with
+   * `ServerClosed`.
    */
-  revoke(key: string): void {
-    this.#door?.revoke(key)
+  revoke(whose: Whose, options?: RevokeOptions): Promise<Reached> {
+    return this.#controlled(({ revoke }) => revoke(whose, options), "sessions were closed")
   }
 
   /**
-   * Calls `authorize` or the rule again for every subscription of an identity on this node. Subscriptions
-   * that it now rejects end with `channel/forbidden`. `key`: as for `revoke`.
+   * Calls `authorize` or the rule again for every subscription of an identity, on all nodes with the option
+   * `control`, else on this one. Subscriptions that it now rejects end with `channel/forbidden`.
    */
-  reauthorize(key: string): Promise<void> {
-    const door = this.#door
-    return door === undefined
-      ? Promise.resolve()
-      : this.#unlessClosed(door.reauthorize(key), "rights were checked")
+  reauthorize(key: string): Promise<Reached> {
+    return this.#controlled(({ reauthorize }) => reauthorize(key), "rights were checked")
+  }
+
+  /** Closes sessions with 4205, after which clients stop; see `disconnect` of the service. */
+  disconnect(whose: Whose): Promise<Reached> {
+    return this.#controlled(({ disconnect }) => disconnect(whose), "sessions were closed")
+  }
+
+  /** What the nodes say of themselves, with the option `control` all of them, within a second. */
+  stats(): Promise<Stats> {
+    return this.#controlled(({ stats }) => stats, "nodes were asked")
   }
 
   /**
@@ -430,25 +451,20 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     this.#closing.abort()
     // While this door drains, another one may begin, and answers once this one is gone.
     this.#leavePath()
-    const consumed = Effect.promise(() =>
-      Promise.all(Array.from(this.#consumers, (consumer) => consumer.stop()))
-    )
-    await Effect.runPromise(
-      Effect.all(
-        [
-          Effect.timeoutOption(
-            Effect.promise(() => Promise.all(this.#publishing)),
-            finishMillis
-          ),
-          // A silent database answers no rollback.
-          Effect.timeoutOption(consumed, finishMillis + rollbackMillis)
-        ],
-        { concurrency: "unbounded" }
-      )
-    )
+    await finishing(this.#publishing, this.#consumers)
     if (this.#consumers.size > 0) await Effect.runPromise(this.#cut)
     await this.#runtime.dispose()
     await Effect.runPromise(this.#stopWaiting)
+  }
+
+  #controlled<A, E>(
+    act: (control: Control) => Effect.Effect<A, E>,
+    before: ServerClosed["before"]
+  ): Promise<A> {
+    return this.#onceStarted(
+      Effect.suspend(() => act(this.#control!)),
+      before
+    )
   }
 
   /** Waits for the start, and rejects when the start has failed. */

@@ -16,7 +16,7 @@ import { ClientContext, useLatestRef } from "./internal/client.ts"
 /**
  * Props of `RealtimeProvider`: a client that you own, or the options of one that the provider makes.
  *
- * Of the options, a new `url` text makes a new client; `token`, `onError` and a `url` function may be new
+ * Of the options, a new `url` text, or a list with other addresses, makes a new client; `token`, `onError` and a `url` function may be new
  * with each render, the latest is used, and the first two may come and go; the others count when the
  * client is made. `onError` receives a stopped connection once, however many hooks there are; by default it
  * is one `console.error`.
@@ -46,12 +46,13 @@ export type RealtimeProviderProps = { readonly children?: ReactNode } & (
 export const RealtimeProvider = (props: RealtimeProviderProps): ReactNode => {
   const latest = useLatestRef(props as Options)
   const { children, client, url } = props as Partial<Options> & typeof props
-  const address = typeof url === "string" ? url : undefined
+  // A list may be a new one with each render.
+  const fixed = typeof url === "function" ? undefined : JSON.stringify(url)
   const made = useMemo(
     () =>
       PlainClient.make(() => ({
         ...latest.current,
-        url: address ?? (() => (latest.current.url as () => string)()),
+        url: fixed ? JSON.parse(fixed) : () => (latest.current.url as () => string)(),
         get token() {
           return latest.current.token
         },
@@ -59,7 +60,7 @@ export const RealtimeProvider = (props: RealtimeProviderProps): ReactNode => {
           return latest.current.onError
         }
       })),
-    [latest, address]
+    [latest, fixed]
   )
   return createElement(ClientContext.Provider, { value: client ?? made }, children)
 }

@@ -178,7 +178,15 @@ export const ServerFrame = Schema.Union([
     view: View,
     reason: Schema.String,
     cursor: Schema.String,
-    now: Schema.optionalKey(Schema.String)
+    now: Schema.optionalKey(Schema.String),
+    change: Schema.optionalKey(
+      Schema.Struct({
+        id: Schema.String,
+        tx: Schema.String,
+        operation: Schema.Literals(["INSERT", "UPDATE", "DELETE"]),
+        key: Schema.Record(Schema.String, Data)
+      })
+    )
   }),
   Schema.Struct({
     type: Schema.Literal("ended"),

@@ -180,6 +180,9 @@ const endOfTime = 8.64e15
  * allowed, no `exp`. When the server cannot fetch keys, it logs the failure and answers the client
  * `server/internal`.
  *
+ * The claims `iat` and `jti` are what `revoke` of the server knows a token by: it refuses the tokens that an
+ * identity was issued before, or those with one `jti`.
+ *
  * Throws `InvalidOption` when keys and algorithms do not fit together.
  *
  * **Example** (Taking the tokens of an identity provider)
@@ -236,7 +239,12 @@ export const authenticate: {
       const { exp = 0, iat = 0 } = payload
       const ends = Math.min(exp, maxAge === undefined ? Infinity : iat + maxAge) + tolerance
       const identity = yield* identify(payload)
-      return { identity, expires: new Date(Math.min(ends * 1000, endOfTime)) }
+      return {
+        identity,
+        expires: new Date(Math.min(ends * 1000, endOfTime)),
+        ...(payload.iat === undefined ? {} : { issued: new Date(payload.iat * 1000) }),
+        ...(payload.jti === undefined ? {} : { token: payload.jti })
+      }
     })
   return Object.assign(check, { algorithms })
   // `identity` selects the overload, which the implementation's type cannot express.

@@ -10,7 +10,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
-import type * as Schema from "effect/Schema"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
 
@@ -79,11 +79,30 @@ export interface Part {
 
 /**
  * Sends to the same part of all other nodes, or of one. Returns at once: messages of 50 ms travel together.
+ * Up to 1 MiB (1,048,576 bytes) of JSON; the bus drops and logs a larger message (`MessageTooLarge`). It cuts
+ * what fits into no envelope (over PostgreSQL about 5 KiB), and a lost piece loses the message: keep to the
+ * size of an envelope where you can. While 8 MiB wait to be sent, further messages are dropped.
  *
  * @category models
  * @since 0.1.0
  */
 export type Send = (content: Schema.Json, to?: Node) => void
+
+/**
+ * A message of a part is too large for the bus, which dropped it, counted it and logged this.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class MessageTooLarge extends Schema.TaggedError<MessageTooLarge>()("MessageTooLarge", {
+  topic: Schema.String,
+  bytes: Schema.Int,
+  limit: Schema.Int
+}) {
+  override get message(): string {
+    return `A message on the topic "${this.topic}" of the bus has ${this.bytes} bytes of JSON, at most ${this.limit} fit. It was dropped. Send it in parts.`
+  }
+}
 
 /**
  * The bus of a node.

@@ -108,6 +108,11 @@ export class NotificationSource extends Context.Service<
      */
     readonly checkTable?: (definition: Channel.Definition) => Effect.Effect<void>
     /**
+     * Closes the connection and opens another: the present one delivers nothing, and the source does not
+     * notice. Listeners receive `lost` as after any loss. Absent when a source cannot do that.
+     */
+    readonly renew?: Effect.Effect<void>
+    /**
      * Fails when the source finds, before it was up for the first time, that waiting cannot help. It
      * never completes otherwise, and the source keeps retrying. Absent when a source cannot find that.
      */

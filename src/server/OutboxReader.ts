@@ -16,9 +16,12 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Queue from "effect/Queue"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
+import { randomUUID } from "node:crypto"
+import * as Os from "node:os"
 import * as Backoff from "../Backoff.ts"
 import { outboxReader as Defaults } from "../internal/defaults.ts"
 import * as CatchUp from "./internal/outbox/catchUp.ts"
@@ -37,6 +40,7 @@ import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
 import { type DatabaseRefused, patienceOf } from "./internal/link/databaseRefusal.ts"
 import * as Reader from "./internal/outbox/reader.ts"
+import { Leases, type NodeLease } from "./internal/outbox/lease.ts"
 import type { Lease } from "./internal/outbox/sharedReads.ts"
 import { Followers, type Item } from "./internal/outbox/tail.ts"
 import * as Settings from "./internal/outbox/readerOptions.ts"
@@ -44,6 +48,7 @@ import type { OutboxOptions as Options } from "./internal/outbox/readerOptions.t
 import * as Upkeep from "./internal/outbox/upkeep.ts"
 import { backoff, checked, type InvalidOption } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
+import { type Node, NodeBus } from "./NodeBus.ts"
 import type { SourceState } from "./NotificationSource.ts"
 import { objects } from "./internal/sql/objects.ts"
 import { SchemaName } from "./internal/sql/schemaName.ts"
@@ -162,6 +167,13 @@ export {
    */
   StateTooLarge
 } from "./internal/outbox/state.ts"
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  NodeLease
+} from "./internal/outbox/lease.ts"
 export {
   /**
    * @category models
@@ -296,6 +308,12 @@ export class OutboxReader extends Context.Service<
     ) => Effect.Effect<boolean | undefined, OutboxPublishError>
     /** A position that contains everything that committed before the call. */
     readonly position: Effect.Effect<string, OutboxFault>
+    /**
+     * Waits until this node holds the lease of this name (1-300 bytes), which one holder at a time has in
+     * the database. Held until the scope closes, or until `lost`: another holder takes it 4 s after the
+     * last renewal, and this one gives it up after 3 s. Absent when the reader has no database.
+     */
+    readonly lease?: (name: string) => Effect.Effect<NodeLease, never, Scope.Scope>
     /** Whether events arrive now. */
     readonly state: SubscriptionRef.SubscriptionRef<SourceState>
     /**
@@ -366,6 +384,8 @@ const opened = (
     )
     yield* PgLink.compare(sql.config)
     const pool = yield* objects(sql)
+    const bus = yield* Effect.serviceOption(NodeBus)
+    const leases = new Leases(Option.isSome(bus) ? bus.value.self : unnamed(), patience)
     const { current, refreshed, refused, secret, started, state } = yield* Reader.make({
       connection,
       poolIdentity: options?.readUrl === undefined ? undefined : identityOf(pool),
@@ -378,6 +398,7 @@ const opened = (
       followers,
       pace: yield* Pace.make(times),
       upkeep: yield* Upkeep.make(sql, upkeep),
+      leases,
       flushed: (options?.flushed ?? Defaults.flushed) === true,
       startPatience: until
     })
@@ -419,11 +440,15 @@ const opened = (
       published: (...message) =>
         Effect.provideService(published(sql, ...message), SchemaName, schema),
       position: Effect.map(refreshed, (now) => now.end),
+      lease: leases.take,
       state,
       checkTable: watched.check,
       refused
     })
   })
+
+/** A node without a bus. */
+const unnamed = (): Node => ({ name: Os.hostname(), incarnation: randomUUID() })
 
 /** The options with their defaults. Throws `InvalidOption`. */
 const resolved = (options: Options) => ({

@@ -42,6 +42,7 @@ import {
   type SourceRefused
 } from "./internal/link/databaseRefusal.ts"
 import { isStandby } from "./internal/link/sqlState.ts"
+import { isBusChannel } from "./internal/sql/schemaName.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Reconnecting from "./internal/reconnecting.ts"
 import * as Watched from "./internal/link/watched.ts"
@@ -250,6 +251,7 @@ export const make = (
     ): Effect.Effect<never, SqlError | ListenNotDelivered | Cause.TimeoutError> =>
       Effect.gen(function* () {
         const link = yield* PgLink.open(linkOptions)
+        present = link
         const listening = yield* Scope.fork(yield* Effect.scope)
         const dead = yield* Deferred.make<never, SqlError>()
         // The driver does not read a session that listens to nothing, and would notice its end late.
@@ -293,6 +295,7 @@ export const make = (
         return yield* Fiber.join(running)
       }).pipe(Effect.scoped)
 
+    let present: PgLink.PgLink | undefined
     let tested = false
     /** Set by a session whose self-test failed at the pool and not at the link. */
     const pool = { failed: false }
@@ -374,7 +377,7 @@ export const make = (
     const listen = (name: string, hear: Listener) =>
       Effect.acquireRelease(
         Effect.gen(function* () {
-          const reason = channelNameFault(name)
+          const reason = isBusChannel(name) ? undefined : channelNameFault(name)
           if (reason !== undefined) {
             // Rejected here: PostgreSQL would truncate the name, or end the session of all listeners.
             const cause = new InvalidChannelName({ channel: name, reason })
@@ -420,6 +423,7 @@ export const make = (
       notify,
       state,
       checkTable: watched.check,
+      renew: Effect.sync(() => present?.destroy()),
       refused: Deferred.await(refused)
     })
   })

@@ -11,6 +11,10 @@ import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
 import type * as Channel from "../Channel.ts"
+import { server as Defaults } from "../internal/defaults.ts"
+import * as Control from "./internal/control/control.ts"
+import type { Reached, RevokeOptions, Stats, Whose } from "./internal/control/control.ts"
+import type { NoControl, RevokeFailed } from "./internal/control/controlErrors.ts"
 import { claim, pathOf } from "./internal/door/claimedPaths.ts"
 import * as Door from "./internal/door/door.ts"
 import { checkOptions } from "./internal/limits/limits.ts"
@@ -19,6 +23,7 @@ import type { ChannelConflict } from "./internal/session/registry.ts"
 import { requireSources } from "./internal/door/requireSources.ts"
 import type { ReadyError } from "./internal/hub/delivery.ts"
 import type { NoOutbox, NoSource } from "./internal/hub/errors.ts"
+import type { NotInstalled } from "./PgInstaller.ts"
 import type { NeedsOf, Realtime } from "./Realtime.ts"
 import { upgrade } from "./internal/door/route.ts"
 import type { Rules, RuleServices } from "./Rule.ts"
@@ -38,6 +43,45 @@ export type {
    */
   ReadyError
 } from "./internal/hub/delivery.ts"
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  NodeStats,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Reached,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  RevokeOptions,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Stats,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Whose
+} from "./internal/control/control.ts"
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  NoControl,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  RevokeFailed
+} from "./internal/control/controlErrors.ts"
 export {
   /**
    * @category errors
@@ -221,7 +265,7 @@ export type Definitions = ReadonlyArray<Channel.Definition>
  */
 export type DoorLayer<R> = Layer.Layer<
   RealtimeServer,
-  ChannelConflict | InvalidOption | NoOutbox | NoSource,
+  ChannelConflict | InvalidOption | NoControl | NoOutbox | NoSource | NotInstalled,
   HttpRouter.HttpRouter | Realtime | R
 >
 
@@ -250,16 +294,28 @@ export class RealtimeServer extends Context.Service<
      */
     readonly isReady: Effect.Effect<boolean>
     /**
-     * Closes every session of an identity on this node with 4101. `key` is what `identityKey` gives for
-     * the identity: the identity itself when that is a string. Its clients may reconnect with a fresh
-     * token if `authenticate` accepts it.
+     * Closes sessions with 4101: of an identity by the text of `identityKey`, with one token by its name, or
+     * one session. Events that were published before arrive before the close. Clients may reconnect with a
+     * fresh token if `authenticate` accepts it.
+     *
+     * With the option `control` it reaches all nodes, and no node opens a session with what was revoked until
+     * it expires: for an identity the tokens that were issued before. Fails with `RevokeFailed` when
+     * the database does not store it. Otherwise it answers within 5 s, with the names of the nodes that did
+     * not. In a transaction of yours it holds within 2 s after the commit. Without `control` it closes sessions of this node, at once.
      */
-    readonly revoke: (key: string) => Effect.Effect<void>
+    readonly revoke: (whose: Whose, options?: RevokeOptions) => Effect.Effect<Reached, RevokeFailed>
     /**
-     * Calls `authorize` or the rule again for every subscription of an identity on this node. Subscriptions
-     * that it now rejects end with `channel/forbidden`. `key`: as for `revoke`.
+     * Calls `authorize` or the rule again for every subscription of an identity, on all nodes with the option
+     * `control`, else on this one. Subscriptions that it now rejects end with `channel/forbidden`.
      */
-    readonly reauthorize: (key: string) => Effect.Effect<void>
+    readonly reauthorize: (key: string) => Effect.Effect<Reached>
+    /**
+     * Closes sessions with 4205, after which clients stop and do not reconnect by themselves: on all nodes
+     * with the option `control`, else on this one. It refuses nothing later.
+     */
+    readonly disconnect: (whose: Whose) => Effect.Effect<Reached>
+    /** What the nodes say of themselves, with the option `control` all of them, within a second. */
+    readonly stats: Effect.Effect<Stats>
     /**
      * Rejects new clients with 503, sends every client `bye`, closes all sessions, and cuts those that do
      * not leave within the limit `drainTimeout`. Runs by itself when the HTTP server closes.
@@ -272,7 +328,8 @@ export class RealtimeServer extends Context.Service<
  * Adds the door to the app's router. A durable channel requires an `OutboxReader`, when the compiler
  * knows the definitions. Fails with `InvalidOption` when an option is invalid or the router already has a
  * door on this path. Fails with `NoOutbox` when a channel is durable and `Realtime` has no `OutboxReader`
- * beneath it, and with `NoSource` when a channel is live and it has no `NotificationSource`.
+ * beneath it, and with `NoSource` when a channel is live and it has no `NotificationSource`. With the option
+ * `control` it fails with `NoControl` without a `NodeBus` or a `PgClient`, and with `NotInstalled`.
  *
  * **Example** (Opening a door to one channel)
  *
@@ -313,14 +370,15 @@ export const layer: {
         (leave) => Effect.sync(leave)
       )
       yield* requireSources(options.channels)
-      const door = yield* Door.make(options)
+      const prepared = yield* Control.prepare(options.control ?? Defaults.control)
+      const door = yield* Door.make(options, prepared.door)
+      const control = yield* prepared.over(door)
       return Layer.merge(
         Layer.succeed(RealtimeServer, {
           sessions: Effect.sync(door.size),
           ready: door.ready,
           isReady: Effect.sync(door.isReady),
-          revoke: (key) => Effect.sync(() => door.revoke(key)),
-          reauthorize: door.reauthorize,
+          ...control,
           drain: door.drain
         }),
         HttpRouter.add("GET", pathOf(options), (request) => upgrade(door, request))

@@ -52,6 +52,13 @@ export interface Authenticated<I> {
    * then. An invalid `Date` counts as a failure of `authenticate`.
    */
   readonly expires?: Date | undefined
+  /**
+   * When the token was issued, or the session of your application began. `revoke` of an identity refuses
+   * what was issued before. Without it, it refuses every token of the identity until the revocation expires.
+   */
+  readonly issued?: Date | undefined
+  /** A name of the token for `revoke({ token })`, such as the claim `jti`; not the token itself. */
+  readonly token?: string | undefined
 }
 
 /**
@@ -304,6 +311,13 @@ export interface DoorOptions<
    * `disconnect` closes it with 4001; the client reconnects and resumes from its cursors.
    */
   readonly slowConsumer?: "gap" | "disconnect" | undefined
+  /**
+   * Whether `revoke`, `reauthorize`, `disconnect` and `stats` reach all nodes, default `false`: this one only.
+   * Needs the installed objects, a `PgClient`, and a `NodeBus` beneath; the server does not start without
+   * (`NoControl`). A node that could not read revocations for 30 s answers a new session
+   * `server/overloaded` and closes it with 4003; open sessions stay.
+   */
+  readonly control?: boolean | undefined
   /** The limits of sessions and of the node. */
   readonly limits?: Limits | undefined
 }

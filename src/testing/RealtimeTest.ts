@@ -356,8 +356,10 @@ const system = <I, R>(
         )
         const { headers: _, ...shared } = options.client ?? {}
         const { webSocket } = path
-        const client = yield* Layer.build(
-          RealtimeClient.layer({ url: "ws://memory/realtime", ...shared, ...own, webSocket })
+        const client = yield* Effect.orDie(
+          Layer.build(
+            RealtimeClient.layer({ url: "ws://memory/realtime", ...shared, ...own, webSocket })
+          )
         )
         return {
           ...Context.get(client, RealtimeClient.RealtimeClient),

@@ -16,6 +16,7 @@ import { measureDurable } from "../../bench/measure/durable.ts"
 import { measureFilters } from "../../bench/measure/filters.ts"
 import { measureGrowth } from "../../bench/measure/growth.ts"
 import { measureOutbox } from "../../bench/measure/outbox.ts"
+import { measurePrimary } from "../../bench/measure/primary.ts"
 import { measureReader } from "../../bench/measure/reader.ts"
 import { decodings, libraryNames } from "../../bench/measure/decode.ts"
 import { stalledWindow } from "../../bench/measure/stalled.ts"
@@ -205,6 +206,20 @@ describe("the durable side of the benchmark", patient, () => {
       "without us, 2 writers x outbox, no wake, no node",
       "hybrid, 2 writers x outbox, no wake, no node",
       "hybrid, 2 writers x without us"
+    ])
+  })
+
+  it("counts what each number of nodes costs PostgreSQL", async () => {
+    await using databases = new Databases()
+    const { costs } = await measurePrimary(contextOf(databases), { nodes: [0, 2], rates: [0, 100] })
+    const statements = costs.map(({ columns, subject }) => [
+      subject,
+      Number(columns["statements/s at 100/s"]) > 0
+    ])
+    expect(statements).toEqual([
+      ["0 nodes", false],
+      ["2 nodes", true],
+      ["1 node, looks every 5 ms", true]
     ])
   })
 

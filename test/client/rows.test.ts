@@ -192,6 +192,59 @@ describe("the rows of a table", () => {
     })
   )
 
+  it.effect("never go back to a state that is older than they are", () =>
+    Effect.gen(function* () {
+      const { asked, count, reconnect, server, subscribed, watch } = yield* make
+      const orders = watch()
+      yield* TestClock.adjust(1)
+      const six = events(6, [
+        ["INSERT", row(2)],
+        ["UPDATE", row(1, "packed")]
+      ])
+      const seven = events(7, [["DELETE", row(2)]])
+      subscribed(5).say(state(5, [row(1)]), six, seven)
+      const reloaded = orders.reload()
+      const { id } = asked("state")
+      // The state that the server shares, and what follows it.
+      server.last.say(state(5, [row(1)], { id }))
+      assert.deepStrictEqual(orders.brief, ["live", "1 packed"])
+      server.last.say(six)
+      assert.deepStrictEqual(orders.brief, ["live", "1 packed"])
+      // Also over another link, from the position of that state.
+      yield* reconnect
+      assert.deepInclude(asked("subscribe"), { cursor: at(6), state: true })
+      subscribed(6, "recovered")
+      assert.deepStrictEqual(orders.brief, ["live", "1 packed"])
+      server.last.say(seven)
+      assert.deepStrictEqual(orders.brief, ["live", "1 packed"])
+      yield* Effect.promise(() => reloaded)
+      server.last.say(events(8, [["INSERT", row(3)]]))
+      assert.deepStrictEqual(orders.brief, ["live", "1 packed", "3 new"])
+      assert.strictEqual(count("state"), 1)
+      // What is before a gap may not come again.
+      void orders.reload()
+      yield* TestClock.adjust(250)
+      server.last.say(state(7, [row(4)], { id: asked("state").id }), gap(9))
+      assert.deepStrictEqual(orders.brief, ["stale", "4 new"])
+      server.last.say(state(9, [row(5)]))
+      assert.deepStrictEqual(orders.brief, ["live", "5 new"])
+    })
+  )
+
+  it.effect("take the state that they ask for after a gap whose position the database lost", () =>
+    Effect.gen(function* () {
+      const { asked, count, server, subscribed, watch } = yield* make
+      const orders = watch()
+      yield* TestClock.adjust(1)
+      subscribed(5).say(state(5, [row(1)]))
+      server.last.say(gap(9), state(7, [row(2)]))
+      assert.strictEqual(orders.shown.status, "stale")
+      server.last.say(state(7, [row(2)], { id: asked("state").id }))
+      assert.deepStrictEqual(orders.brief, ["live", "2 new"])
+      assert.strictEqual(count("state"), 1)
+    })
+  )
+
   it.effect("take changes between the frames of a state for what follows it", () =>
     Effect.gen(function* () {
       const { subscribed, watch } = yield* make

@@ -129,6 +129,8 @@ it.live(
           return lead.queryByText("Ada types") !== null
         })
       )
+      // Nothing more is typed.
+      yield* Effect.promise(() => settle(() => lead.queryByText("Ada types") === null))
       fireEvent.change(field, { target: { value: "It prints again" } })
       fireEvent.submit(field.form!)
       yield* shows(lead, "Ada: It prints again")
@@ -139,6 +141,41 @@ it.live(
       yield* shows(later, "Ada: It prints again")
       cleanup()
     }).pipe(Effect.scoped, Effect.provide(App))
+)
+
+it.live("takes the talk from a person that may not read its ticket any more", () =>
+  Effect.gen(function* () {
+    const printer = yield* open("east", "Printer")
+    const [ada, bob, eve] = [yield* pageOf("ada"), yield* pageOf("bob"), yield* pageOf("eve")]
+    const agent = ada(<Desk team="east" name="Ada" />)
+    const lead = bob(<Desk team="east" name="Bob" />)
+    const other = eve(<Desk team="west" name="Eve" />)
+    const enter = (page: typeof agent) =>
+      Effect.gen(function* () {
+        yield* Effect.promise(() => settle(() => page.queryByText("Printer") !== null))
+        fireEvent.click(page.getByText("Printer"))
+      })
+    const says = (page: typeof agent, text: string) => {
+      const field = page.getByLabelText<HTMLInputElement>("Message")
+      fireEvent.change(field, { target: { value: text } })
+      fireEvent.submit(field.form!)
+    }
+    const refused = "This ticket is not yours to read."
+    yield* enter(agent)
+    yield* enter(lead)
+    says(agent, "Who has it?")
+    yield* shows(lead, "Ada: Who has it?")
+    yield* update(printer, "restricted = true")
+    yield* shows(agent, refused)
+    says(lead, "I have.")
+    yield* shows(lead, "Bob: I have.")
+    yield* update(printer, "restricted = false, team = 'west'")
+    yield* shows(lead, refused)
+    yield* enter(other)
+    yield* shows(other, "Bob: I have.")
+    expect(agent.queryByText("Bob: I have.")).toBeNull()
+    cleanup()
+  }).pipe(Effect.scoped, Effect.provide(App))
 )
 
 it.live("shows a report of the own team line by line, and of no other", () =>

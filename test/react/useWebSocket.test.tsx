@@ -377,6 +377,23 @@ describe("RealtimeProvider", () => {
     await settle(() => server.sockets.every(({ readyState }) => readyState > 1))
   })
 
+  it("keeps its client for a list with the same addresses", async () => {
+    const server = FakeSocket.make({ auto: true })
+    const App = ({ nodes }: { readonly nodes: ReadonlyArray<string> }) => (
+      <RealtimeProvider url={nodes.map((node) => `ws://${node}/`)} webSocket={server.webSocket}>
+        <Listening />
+      </RealtimeProvider>
+    )
+    const view = render(<App nodes={["a", "b"]} />)
+    await settle(() => server.sockets.length === 1 && server.last.sent.length === 2)
+    view.rerender(<App nodes={["a", "b"]} />)
+    view.rerender(<App nodes={["c"]} />)
+    await settle(() => server.sockets.length === 2 && server.last.sent.length === 2)
+    expect(server.last.url).toBe("ws://c/")
+    view.unmount()
+    await settle(() => server.sockets.every(({ readyState }) => readyState > 1))
+  })
+
   it("reconnects when a token callback is added or removed", async () => {
     const server = FakeSocket.make({ auto: true })
     const App = ({ token }: { readonly token?: () => string }) => (

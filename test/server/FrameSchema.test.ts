@@ -121,6 +121,8 @@ const wholeClientFrames: ReadonlyArray<ClientFrame> = [
   { type: "history", id: 1, channel: "a", before: "1", limit: 50 },
   { type: "unsubscribe", id: 1, channel: "a", view: "v" },
   { type: "publish", id: 1, channel: "a", within: 1, key: "k", data: { a: [1] } },
+  { type: "present", id: 1, channel: "a", member: { a: [1] } },
+  { type: "absent", id: 1, channel: "a" },
   { type: "authenticate", id: 1, token: "t" },
   { type: "ping" },
   { type: "pong" }
@@ -167,7 +169,18 @@ const wholeServerFrames: ReadonlyArray<ServerFrame> = [
     more: true
   },
   { type: "cursor", channel: "a", view: "v", cursor: "e:1" },
-  { type: "gap", channel: "a", view: "v", reason: "source", cursor: "e:1", now: "w" },
+  { type: "present", id: 1, member: "m" },
+  { type: "absent", id: 1 },
+  { type: "members", channel: "a", count: 1, set: { m: {} }, gone: ["n"], whole: true },
+  {
+    type: "gap",
+    channel: "a",
+    view: "v",
+    reason: "source",
+    cursor: "e:1",
+    now: "w",
+    change: { id: "1", tx: "7", operation: "UPDATE", key: { id: 1 } }
+  },
   { type: "ended", channel: "a", view: "v", code: "c", message: "m", retry: "never" },
   { type: "error", id: 1, code: "c", message: "m", retry: "never", retryAfter: 1 },
   { type: "status", source: "up" },

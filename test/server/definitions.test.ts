@@ -181,6 +181,23 @@ describe("A definition and how its table is watched", () => {
     )
   )
 
+  it.live("a server that starts warns of several tables with one channel, which has no state", () =>
+    warned((warnings) =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const Lines = Channel.table("lines", Schema.Struct({ id: Schema.Int }), { key: "id" })
+        yield* sql`create table lines (id int primary key)`
+        yield* sql`create table others (id int primary key)`
+        yield* PgInstaller.watch(Lines)
+        yield* PgInstaller.watch({ channel: Lines, table: "others", shared: true })
+        yield* Door.make({ channels: [Lines], authorize: allowAll })
+        expect(yield* Queue.take(warnings)).toMatch(
+          /^2 tables are watched for channel "table_updates_lines": (?:lines, others|others, lines)\. It has no state/
+        )
+      }).pipe(Effect.scoped, Effect.provide(layerRealtime), Effect.provide(layerInstalled()))
+    )
+  )
+
   it.live("a server that starts warns of a table that is not watched, by its own channel", () =>
     warned((warnings) =>
       Effect.gen(function* () {

@@ -117,6 +117,13 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     ["select next::text from realtime.marks", "yes", "no", "no"],
     ["select * from realtime.settings", "yes", "no", "no"],
     ["select secret from realtime.settings", "yes", "no", "no"],
+    // Its messages between nodes are encrypted with it.
+    ["select secret from realtime.bus_secrets", "yes", "no", "no"],
+    ["insert into realtime.bus_secrets default values", "no", "no", "no"],
+    ["select realtime.rotate_secret()", "no", "no", "no"],
+    ["select * from realtime.revocations", "yes", "no", "no"],
+    ["delete from realtime.revocations", "no", "no", "no"],
+    ["select realtime.revoke('identity', 'ada', now())", "yes", "no", "no"],
     ["select last_value from realtime.messages_id_seq", "yes", "no", "no"],
     ["select * from realtime.open(3)", "yes", "no", "no"],
     // A node of version 2 calls this, and is rejected.
@@ -197,6 +204,14 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`update realtime.consumers set cursor = 'y'`, "yes", "no", "no"],
     [`delete from realtime.consumers`, "yes", "no", "no"],
     [`truncate realtime.consumers`, "no", "no", "no"]
+  ],
+  "only the node role may take leases, and no role may write them": [
+    [`select * from realtime.take_lease('reader', 'a', 'b')`, "yes", "no", "no"],
+    [`select realtime.renew_lease('reader', 'b', 1)`, "yes", "no", "no"],
+    [`select realtime.release_lease('reader', 'b', 1)`, "yes", "no", "no"],
+    [`select * from realtime.leases`, "no", "no", "no"],
+    [`update realtime.leases set term = 1`, "no", "no", "no"],
+    [`delete from realtime.leases`, "no", "no", "no"]
   ],
   "only the node role may prune, and no role may change settings": [
     [`select * from realtime.look()`, "yes", "no", "no"],
@@ -306,10 +321,14 @@ const granted = (names: { readonly node: string; readonly app: string }) => {
       ["function realtime.open()", "EXECUTE"],
       ["function realtime.open(integer)", "EXECUTE"],
       ["function realtime.prune(integer)", "EXECUTE"],
+      ["function realtime.release_lease(text,text,bigint)", "EXECUTE"],
+      ["function realtime.renew_lease(text,text,bigint)", "EXECUTE"],
+      ["function realtime.take_lease(text,text,text)", "EXECUTE"],
       ["function realtime.look()", "EXECUTE"],
       ["function realtime.state(text,text,text,text,text,integer,bigint)", "EXECUTE"],
       ["function realtime.troubles()", "EXECUTE"],
       ["function realtime.unrouted()", "EXECUTE"],
+      ["function realtime.revoke(text,text,timestamp with time zone)", "EXECUTE"],
       ...publishing,
       ["function realtime.publish_once(text,text,text,text)", "EXECUTE"],
       ["function realtime.upkeep(pg_snapshot,xid8,bigint,integer,text)", "EXECUTE"],
@@ -318,9 +337,11 @@ const granted = (names: { readonly node: string; readonly app: string }) => {
       ["sequence messages_id_seq", "SELECT"],
       ["table consumers", "DELETE, INSERT, SELECT, UPDATE"],
       ["table epoch", "SELECT"],
+      ["table bus_secrets", "SELECT"],
       ["table horizon", "SELECT"],
       ["table marks", "SELECT"],
       ["table messages", "SELECT"],
+      ["table revocations", "SELECT"],
       ["table settings", "SELECT"],
       ["table watched", "SELECT"]
     ]),

@@ -5,7 +5,7 @@
 import { NodeHttpServer } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, Queue, Redacted, Schema, Stream } from "effect"
+import { Effect, Layer, Logger, Option, Queue, Redacted, Result, Schema, Stream } from "effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import { randomBytes } from "node:crypto"
 import * as Fs from "node:fs"
@@ -134,6 +134,55 @@ describe("A routed table that a server serves", () => {
       Effect.provide(layerReader())
     )
   )
+})
+
+describe("A route whose value its column cannot have", () => {
+  const Owned = Schema.Struct({ id: Schema.Int, owner: Schema.String })
+  const Docs = Channel.table("docs", Owned, { key: "id", by: "owner" })
+  const layerDocs = HttpRouter.serve(
+    RealtimeServer.layer({ channels: [Docs], authorize: RealtimeServer.allowAll }),
+    { disableListenLog: true, disableLogger: true }
+  ).pipe(
+    Layer.merge(address),
+    Layer.provideMerge(NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1" })),
+    Layer.provideMerge(Realtime.layerDurable())
+  )
+
+  it.live("is refused with the state, for good, and the node logs nothing", () => {
+    const logged: Array<string> = []
+    return Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* sql`create table docs (id int primary key, owner uuid)`
+      yield* PgInstaller.watch(Docs)
+      const client = yield* RealtimeClient.RealtimeClient
+      const channel = Docs("A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11")
+      expect(
+        yield* client.rows(channel).pipe(
+          Stream.filterMap(({ error }) =>
+            error === undefined ? Result.failVoid : Result.succeed(error)
+          ),
+          Stream.runHead,
+          Effect.map(Option.getOrThrow)
+        )
+      ).toMatchObject({ code: "channel/invalid-name", retry: "never" })
+      expect(yield* Effect.flip(Stream.runDrain(Realtime.rows(channel)))).toMatchObject({
+        _tag: "InvalidChannelName"
+      })
+      expect(logged).toEqual([])
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(layerClient),
+      Effect.provide(layerDocs),
+      Effect.provide(layerReader()),
+      Effect.provide(
+        Logger.layer([
+          Logger.make(({ logLevel, message }) => {
+            if (logLevel === "Error") logged.push(String(message))
+          })
+        ])
+      )
+    )
+  })
 })
 
 describe("An install of version 3", () => {

@@ -65,11 +65,17 @@ describe("Realtime.rows", () => {
       yield* rows.insert(Orders, order(2))
       yield* rows.insert(Orders, order(1))
       const received = yield* followed(Orders)
-      expect(received[0]).toEqual({ rows: [], status: "loading", cursor: undefined })
+      expect(received[0]).toEqual({
+        rows: [],
+        status: "loading",
+        invalid: [],
+        cursor: undefined
+      })
       const reader = yield* OutboxReader.OutboxReader
       expect(last(received)).toEqual({
         rows: [order(1), order(2)],
         status: "live",
+        invalid: [],
         cursor: yield* reader.position
       })
       const before = last(received)
@@ -79,6 +85,7 @@ describe("Realtime.rows", () => {
       expect(after).toEqual({
         rows: [order(1), order(2, "new", 5)],
         status: "live",
+        invalid: [],
         cursor: yield* reader.position
       })
       expect(after.rows[0]).toBe(before.rows[0])

@@ -27,7 +27,7 @@ class Faults {
   /** No state can be read. */
   unreadable = false
   /** A state that was read waits for this. */
-  gate: Effect.Effect<void> = Effect.void
+  gate: Effect.Effect<void, ReplayError> = Effect.void
   reads = 0
   joins = 0
 }
@@ -205,6 +205,28 @@ describe("A state", () => {
         ])
         const gap = visitor.last("gap")!
         expect(covers(visitor.last("state")!.cursor, gap.cursor!)).toBe(true)
+      })
+    )
+  )
+
+  it.effect("that could not be read ends nothing where a newer gap waits for another one", () =>
+    world(({ faults, rows }) =>
+      Effect.gen(function* () {
+        const { list, replica, visitor } = yield* follow
+        const gate = yield* Deferred.make<void, ReplayError>()
+        faults.gate = Deferred.await(gate)
+        yield* rows.truncate(Orders)
+        yield* settle
+        yield* rows.truncate(Orders)
+        yield* rows.insert(Orders, { id: 2, note: "" })
+        yield* settle
+        faults.gate = Effect.void
+        yield* Deferred.fail(gate, new ReplayError({ channel, cause: new Error("a broken disk") }))
+        yield* aMinute(visitor)
+        expect([list(), replica.stale]).toEqual([[{ id: 2, note: "" }], false])
+        expect(visitor.of("ended")).toEqual([])
+        // That of the start, the one that failed, and another one.
+        expect(faults.reads).toBe(3)
       })
     )
   )

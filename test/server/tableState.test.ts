@@ -4,16 +4,18 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Layer, Redacted, Schema } from "effect"
+import { Duration, Effect, Layer, Redacted, Schema, Stream } from "effect"
 import * as Channel from "../../src/Channel.ts"
 import type { Where } from "../../src/Frame.ts"
 import * as PgType from "../../src/PgType.ts"
 import * as Cursor from "../../src/internal/cursorText.ts"
 import * as Filter from "../../src/server/internal/filter.ts"
+import { refusalOf } from "../../src/server/internal/limits/refusalText.ts"
 import { readState } from "../../src/server/internal/outbox/readState.ts"
 import * as ReplayPool from "../../src/server/internal/outbox/replayPool.ts"
 import { OutboxReader, type RowsRequest } from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { TestDatabase } from "../support/database.ts"
 import { layerInstalled, layerReader, layerReaderOnly } from "./support/durable.ts"
 import { layerCounted } from "./support/pool.ts"
@@ -198,7 +200,9 @@ describe("The state of a table", () => {
       expect((yield* route("2")).rows).toEqual(['{"id":2,"n":2}'])
       expect((yield* route("3")).rows).toEqual([])
       for (const value of ["02", "x", "1:2"]) {
-        expect(yield* Effect.flip(route(value))).toMatchObject({ _tag: "InvalidFilter" })
+        const error = yield* Effect.flip(route(value))
+        expect(error).toMatchObject({ _tag: "InvalidChannelName" })
+        expect(error.message).toContain('"n"')
       }
     }).pipe(Effect.provide(layerReader({ wake: "poll" })))
   )
@@ -275,6 +279,30 @@ describe("The state of a table", () => {
       yield* PgInstaller.unwatch(Lines)
       expect(yield* functions).toHaveLength(0)
     }).pipe(Effect.provide(layerReader({ wake: "poll" })))
+  )
+
+  it.live("a channel with the events of two tables has no state", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const Lines = Channel.table("lines", Schema.Struct({ id: Schema.Int }), { key: "id" })
+      yield* sql`create table lines (id int primary key)`
+      yield* sql`create table others (id int primary key)`
+      const lines = stateOf({ channel: "table_updates_lines", table: Lines.table })
+      yield* PgInstaller.watch(Lines)
+      yield* PgInstaller.watch({ channel: Lines, table: "others", shared: true })
+      for (const asked of [lines, Stream.runDrain(Realtime.rows(Lines))]) {
+        const error = yield* Effect.flip(
+          asked as Effect.Effect<unknown, unknown, OutboxReader | Realtime.Realtime>
+        )
+        expect(error).toMatchObject({ _tag: "NoState", reason: "shared" })
+        expect(refusalOf(error)).toMatchObject({ code: "state/none" })
+      }
+      yield* PgInstaller.unwatch({ channel: Lines, table: "others" })
+      expect((yield* lines).rows).toEqual([])
+      // The events of a live watch do not reach a durable channel.
+      yield* PgInstaller.watch({ channel: Lines, table: "others", delivery: "live", shared: true })
+      expect((yield* lines).rows).toEqual([])
+    }).pipe(Effect.provide(Realtime.layerDurable()), Effect.provide(layerReader({ wake: "poll" })))
   )
 
   it.live(

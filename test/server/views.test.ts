@@ -8,6 +8,7 @@ import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
+import * as PgType from "../../src/PgType.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
 import type { IdentityOptions, Limits, Request } from "../../src/server/ServerOptions.ts"
@@ -25,6 +26,8 @@ const Orders = Channel.table("orders", Order, {
   filter: ["status"],
   boundary: ["team"]
 })
+const Day = Schema.Struct({ id: Schema.Int, n: Schema.Int, day: Schema.NullOr(PgType.date) })
+const Days = Channel.table("days", Day, { key: "id", filter: ["n", "day"] })
 const Notes = Channel.make("notes", Schema.String, { delivery: "durable", publish: true })
 const Moves = Channel.make("moves", Schema.String, { delivery: "volatile", publish: true })
 const channel = "table_updates_orders"
@@ -55,7 +58,7 @@ const world = <A, E>(
   const lines: Array<string> = []
   const asked: Array<Request<string>> = []
   const server: IdentityOptions<string> = {
-    channels: [Orders, Notes, Moves],
+    channels: [Orders, Days, Notes, Moves],
     authenticate: ({ token = "" }) => Effect.succeed({ identity: token }),
     authorize: (request) =>
       Effect.sync(() => {
@@ -180,7 +183,7 @@ describe("A subscription with state", () => {
         expect(list()).toEqual([order(2)])
         expect(replica.told).toEqual(["subscribed", "state", "gap truncate", "events", "state"])
         // The next state for a gap waits its time, and events go on until then.
-        yield* outbox.commit({ channel, text: `{"operation":"INSERT","data":{"id":"x"}}` })
+        yield* outbox.commit({ channel, text: `{"operation":"INSERT","data":{}}` })
         yield* rows.insert(Orders, order(3))
         yield* settle
         expect([list(), replica.stale]).toEqual([[order(2), order(3)], true])
@@ -347,6 +350,34 @@ describe("A filter", () => {
     )
   )
 
+  it.effect("is refused with a value that its column cannot have, with a state and without", () =>
+    world(() =>
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann" })
+        let id = 0
+        const answer = Effect.fnUntraced(function* (where: Record<string, unknown>, state?: true) {
+          id++
+          yield* ask(visitor, { type: "subscribe", id, channel: Days.name, where, state })
+          return visitor.answer(id) as { readonly type: string; readonly message?: string }
+        })
+        for (const where of [{ day: "2026-11-8" }, { n: 1.5 }, { n: [1, "x"] }, { n: null }]) {
+          for (const state of [undefined, true] as const) {
+            const refused = yield* answer(where, state)
+            expect([where, refused]).toMatchObject([
+              where,
+              { type: "error", code: "subscribe/invalid-where", retry: "never" }
+            ])
+            expect(refused.message).toContain(Object.keys(where)[0])
+          }
+        }
+        // A number may be written as a string, as the large ones are.
+        for (const where of [{ day: "2026-11-28" }, { day: null }, { n: 1 }, { n: ["2", 3] }]) {
+          expect([where, (yield* answer(where)).type]).toEqual([where, "subscribed"])
+        }
+      })
+    )
+  )
+
   it.effect("counts in maxSubscriptions as each other subscription does", () =>
     world(
       () =>
@@ -476,6 +507,28 @@ describe("A change of rights", () => {
         yield* rows.insert(Orders, order(5))
         yield* settle
         expect(list()).toHaveLength(4)
+      })
+    )
+  )
+
+  it.effect("brings the rows at once, however many others moved there before", () =>
+    world(({ answers, door, outbox: { rows } }) =>
+      Effect.gen(function* () {
+        yield* rows.insert(Orders, order(1, "new", "a"))
+        yield* rows.insert(Orders, order(2, "new", "b"))
+        const names = ["ann", "bob", "cat", "dan", "eve"]
+        const clients = yield* Effect.forEach(names, (name) => {
+          answers[name] = { where: { team: "a" } }
+          return follow(name)
+        })
+        for (const [index, name] of names.entries()) {
+          yield* rows.insert(Orders, order(10 + index, "new", "b"))
+          yield* TestClock.adjust("1500 millis")
+          answers[name] = { where: { team: "b" } }
+          yield* reauthorize(door, name)
+          const { list, replica } = clients[index]!
+          expect([list().length, replica.stale]).toEqual([2 + index, false])
+        }
       })
     )
   )

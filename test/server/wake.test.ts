@@ -2,10 +2,18 @@
  * When a reader looks. Its own timers are minutes here, so that only the tested wake can wake it.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Queue } from "effect"
-import { type Item, OutboxReader } from "../../src/server/OutboxReader.ts"
+import { Effect, Queue, Redacted } from "effect"
+import { address } from "../../src/server/internal/link/pgLink.ts"
+import * as Reader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
-import { layerInstalled, layerReader, publish, session } from "./support/durable.ts"
+import { TestDatabase } from "../support/database.ts"
+import { hop } from "../support/hop.ts"
+import { statementsOf } from "../../bench/lib/statements.ts"
+import { layerInstalled, layerReader, publish, quick, session } from "./support/durable.ts"
+import { random, seed } from "./support/random.ts"
+
+const { OutboxReader } = Reader
+type Item = Reader.Item
 
 const asleep = { busyInterval: "5 minutes", idleInterval: "5 minutes" } as const
 
@@ -80,6 +88,134 @@ describe("The wakes of a reader", () => {
       yield* db.query("select realtime.publish('room', '1'::text)")
       expect(texts(yield* Queue.take(queue))).toEqual(["1"])
     }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "hybrid" }, { idleInterval: 200 })))
+  )
+})
+
+/** Makes the commits of a channel visible 150 ms after they were decided on, as a slow flush does. */
+const slowCommits = Effect.gen(function* () {
+  const db = yield* session
+  yield* db.query(
+    "create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.15); return null; end $$",
+    [],
+    false
+  )
+  // Triggers fire in the order of their names: this one after "wake".
+  yield* db.query(
+    "create constraint trigger zz after insert on realtime.messages deferrable initially deferred for each row when (new.channel = 'slow') execute function slow()",
+    [],
+    false
+  )
+}).pipe(Effect.scoped)
+
+describe("A commit whose wake is held back", () => {
+  it.live("is found although it becomes visible 150 ms after the other one", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const queue = yield* reader.follow("slow")
+      const room = yield* reader.follow("room")
+      yield* reader.position
+      yield* slowCommits
+      const fast = yield* session
+      const late = yield* session
+      /** The milliseconds from the commit of the slow one to its delivery. */
+      const measured = Effect.gen(function* () {
+        yield* quiet
+        yield* fast.query("begin")
+        yield* fast.query("select realtime.publish('room', '1'::text)")
+        yield* late.query("begin")
+        // No snapshot names this transaction: it has the highest number.
+        yield* late.query("select realtime.publish('slow', '2'::text)")
+        yield* fast.query("commit")
+        const begun = performance.now()
+        yield* late.query(
+          "select setval('realtime.last_wake', (extract(epoch from clock_timestamp()) * 1000)::bigint)"
+        )
+        yield* late.query("commit")
+        expect(texts(yield* Queue.take(room))).toEqual(["1"])
+        // The reader's own timer is minutes: without further looks it never arrives.
+        expect(texts(yield* Queue.take(queue))).toEqual(["2"])
+        return performance.now() - begun
+      })
+      // A busy machine is late for its own reasons, but not each time.
+      const best = yield* Effect.repeat(measured, { until: (millis) => millis <= 250, times: 20 })
+      expect(best).toBeLessThanOrEqual(250)
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(layerReader({ wake: "hybrid" }, { idleInterval: "5 minutes" }))
+    )
+  )
+})
+
+describe("The looks of a reader", () => {
+  it.live("a channel that is followed while a look is on its way has every later message", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const db = yield* session
+      const other = yield* session
+      const room = yield* reader.follow("room")
+      yield* publish("room", 1)
+      expect(texts(yield* Queue.take(room))).toEqual(["1"])
+      yield* db.query("begin")
+      yield* db.query("lock realtime.messages in access exclusive mode")
+      yield* other.query("select pg_notify('realtime', '')")
+      yield* Effect.repeat(
+        other.query(
+          "select exists (select from pg_stat_activity where datname = current_database() and application_name = 'effect-realtime reader' and wait_event_type = 'Lock') waits"
+        ),
+        { until: ({ rows }) => rows[0]!["waits"] === true }
+      )
+      const hall = yield* reader.follow("hall")
+      yield* db.query(
+        "select realtime.publish('hall', '2'::text), realtime.publish('room', '3'::text)"
+      )
+      yield* db.query("commit")
+      expect(texts(yield* Queue.take(hall))).toEqual(["2"])
+      expect(texts(yield* Queue.take(room))).toEqual(["3"])
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(layerReader({ wake: "hybrid" }, { ...asleep, heartbeatTimeout: "1 minute" }))
+    )
+  )
+
+  it.live(
+    `50 commits a second cost at most 60 statements a second (REALTIME_TEST_SEED=${seed})`,
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* TestDatabase
+        let statements = 0
+        const { port } = yield* hop(
+          address({ url: Redacted.make(url) }),
+          statementsOf(() => statements++)
+        )
+        const through = new URL(url)
+        through.searchParams.set("host", "127.0.0.1")
+        through.searchParams.set("port", String(port))
+        const reader = yield* Reader.make({ ...quick, readUrl: Redacted.make(through.href) })
+        const room = yield* reader.follow("room")
+        const db = yield* session
+        const r = random(seed)
+        const commits = 75
+        /** The statements of the reader in a second. */
+        const measured = Effect.gen(function* () {
+          yield* reader.position
+          const before = statements
+          const begun = performance.now()
+          let due = begun
+          for (let n = 0; n < commits; n++) {
+            due += -20 * Math.log(1 - r.next())
+            yield* Effect.sleep(Math.max(0, due - performance.now()))
+            yield* db.query("select realtime.publish('room', '1'::text)")
+          }
+          for (let left = commits; left > 0;) {
+            const item = yield* Queue.take(room)
+            if (item._tag === "Batch") left -= item.events.length
+          }
+          return ((statements - before) * 1000) / (performance.now() - begun)
+        })
+        const best = yield* Effect.repeat(measured, { until: (each) => each <= 60, times: 5 })
+        expect(best).toBeGreaterThan(0)
+        expect(best).toBeLessThanOrEqual(60)
+      }).pipe(Effect.scoped, Effect.provide(layerInstalled({ wake: "hybrid" })))
   )
 })
 

@@ -8,12 +8,9 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import { createServer, type Server } from "node:http"
-import type { ChannelConflict } from "../../src/server/internal/session/registry.ts"
-import type { NoOutbox, NoSource } from "../../src/server/internal/hub/errors.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
 import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
-import type { InvalidOption } from "../../src/server/ServerError.ts"
 import type { AnonymousOptions } from "../../src/server/ServerOptions.ts"
 
 /** The URLs of a test's server. */
@@ -34,7 +31,7 @@ export const address = Layer.effect(
 export const layerAround = (
   door: Layer.Layer<
     RealtimeServer.RealtimeServer,
-    ChannelConflict | InvalidOption | NoOutbox | NoSource,
+    Layer.Error<RealtimeServer.DoorLayer<never>>,
     HttpRouter.HttpRouter | Realtime.Realtime
   >,
   realtime?: Realtime.Options,

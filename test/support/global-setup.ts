@@ -7,6 +7,7 @@ import { Effect, Exit, Scope } from "effect"
 import { randomBytes } from "node:crypto"
 import type { TestProject } from "vitest/node"
 import { executablePath } from "./chromium.ts"
+import { executablePath as natsServer } from "./natsServer.ts"
 import { executablePath as pgbouncer } from "./pgbouncer.ts"
 import { dropTemplate, servers } from "./database.ts"
 import { makeCheaper } from "./cheaper.ts"
@@ -21,6 +22,12 @@ if (executablePath === undefined) {
 if (pgbouncer === undefined) {
   console.warn(
     "SKIP PgBouncer tests: no PgBouncer found (apt-get install -y pgbouncer, or set PGBOUNCER_PATH)"
+  )
+}
+
+if (natsServer === undefined) {
+  console.warn(
+    "SKIP tests of NATS: no nats-server found (apt-get install -y nats-server, or set NATS_SERVER_PATH)"
   )
 }
 

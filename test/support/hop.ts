@@ -17,7 +17,11 @@ export interface Hop {
   readonly heal: () => void
 }
 
-export const hop = (target: Net.NetConnectOpts): Effect.Effect<Hop, never, Scope.Scope> =>
+export const hop = (
+  target: Net.NetConnectOpts,
+  /** Sees what the near end of each connection sends. */
+  watching?: () => (data: Buffer) => void
+): Effect.Effect<Hop, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.callback<Hop & { readonly close: () => void }>((resume) => {
       const pairs = new Set<readonly [Net.Socket, Net.Socket]>()
@@ -26,6 +30,8 @@ export const hop = (target: Net.NetConnectOpts): Effect.Effect<Hop, never, Scope
       const server = Net.createServer((near) => {
         const far = Net.connect(target)
         const pair = [near, far] as const
+        const watch = watching?.()
+        if (watch !== undefined) near.on("data", watch)
         const end = () => {
           if (dead.has(pair)) return
           pairs.delete(pair)

@@ -47,7 +47,10 @@ export class Replica {
     if (frame.view !== this.view) return
     this.told.push(frame.type === "gap" ? `gap ${frame.reason}` : frame.type)
     if ("cursor" in frame) this.cursor = frame.cursor ?? this.cursor
-    if (frame.type === "gap") {
+    if (frame.type === "gap" && frame.change !== undefined) {
+      const { id } = frame.change.key as { readonly id: number }
+      ;(this.#next ?? this.rows).delete(id)
+    } else if (frame.type === "gap") {
       this.stale = true
       this.#next = undefined
       if (frame.reason === "rights") this.view = frame.now

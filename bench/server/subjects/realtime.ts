@@ -99,7 +99,7 @@ export const openTable: Open = (setup) =>
   openWith(setup, [items], MemorySource.layer, crowded, { maxFilters: 10_000 })
 
 const openWith = async (
-  { databaseUrl }: Setup,
+  { databaseUrl, poll }: Setup,
   channels: ReadonlyArray<Channel.Definition>,
   live: Layer.Layer<NotificationSource, PgNotificationSource.StartError, PgClient.PgClient>,
   door: IdentityOptions<string> = options,
@@ -111,7 +111,11 @@ const openWith = async (
     Effect.flatMap(Door.make({ ...door, channels }), (door) => attach(door, server))
   ).pipe(
     Layer.provide(Realtime.layer(hub)),
-    Layer.provide(OutboxReader.layer()),
+    Layer.provide(
+      OutboxReader.layer(
+        poll === undefined ? {} : { wake: "poll", busyInterval: poll, idleInterval: poll }
+      )
+    ),
     Layer.provide(live),
     Layer.provide(PgClient.layer({ url: Redacted.make(databaseUrl), maxConnections: 2 }))
   )

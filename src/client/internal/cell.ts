@@ -8,7 +8,7 @@
 import type * as Stream from "effect/Stream"
 import type { Readable } from "../Readable.ts"
 import * as Inbox from "./inbox.ts"
-import { attempt, report } from "./platform.ts"
+import { attempt, report } from "../../internal/callbacks.ts"
 
 export interface Cell<in out A> extends Readable<A> {
   readonly set: (value: A) => void
@@ -42,7 +42,7 @@ export const changes = <A>(cell: Readable<A>): Stream.Stream<A> =>
   Inbox.stream<A>((inbox) => {
     inbox.push([cell.getSnapshot()])
     return cell.subscribe(() => {
-      if (inbox.size() >= backlog) inbox.clear()
-      inbox.push([cell.getSnapshot()])
+      const put = inbox.size() < backlog ? inbox.push : inbox.replace
+      put([cell.getSnapshot()])
     })
   })

@@ -16,6 +16,7 @@
  *
  * @since 0.1.0
  */
+import * as Callbacks from "../../internal/callbacks.ts"
 import { clientLinger } from "../../internal/defaults.ts"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -27,60 +28,22 @@ import {
   type ServerFrame
 } from "../../Frame.ts"
 import * as Protocol from "../../Protocol.ts"
-import { type ConnectionStopped, Refused } from "../ClientError.ts"
+import type { UrlFailed } from "../ClientError.ts"
 import type { Options, State as Shown } from "../Connection.ts"
-import type { Readable } from "../Readable.ts"
+import * as Addresses from "./addresses.ts"
+import type { Asked } from "./asked.ts"
 import * as Cell from "./cell.ts"
 import * as Platform from "./platform.ts"
 import * as Reasons from "./reasons.ts"
 import * as Requests from "./requests.ts"
 import type { Ask, State, Times, Written } from "./connectionStates.ts"
+import type { Above, Connection, Welcome } from "./connectionUse.ts"
 import { millis, type Time } from "./time.ts"
 import * as Token from "./token.ts"
 
-type Welcome = FrameOf<ServerFrame, "welcome">
+export type { Above, Connection } from "./connectionUse.ts"
 
-/** One of those above. Called synchronously; must not throw. */
-export interface Above {
-  /** Whether it needs the connection. It calls `look` when that changes. */
-  readonly needed: () => boolean
-  readonly open: (welcome: Welcome) => void
-  readonly receive?: (frame: Requests.ChannelFrame) => void
-  readonly down: () => void
-  /** The connection has stopped. */
-  readonly end: (error: ConnectionStopped) => void
-}
-
-/** The part of `error` and `ended` that says why, and what to do about it. */
-export type RefusalFields = Omit<FrameOf<ServerFrame, "error">, "type" | "id">
-
-export interface Connection {
-  readonly state: Readable<Shown>
-  readonly source: Readable<Protocol.SourceState>
-  /** Looks soon at what is needed and what is due. */
-  readonly look: () => void
-  /** Asks while open, otherwise nothing happens. After `down` there is no answer. */
-  readonly request: Ask
-  /**
-   * The error of a refusal that asking again would not help. Renews the identity on this socket
-   * with a fresh token where that would.
-   */
-  readonly refused: (channel: string, refusal: RefusalFields) => Refused | undefined
-  /** Gives up a link that lives and does not do what it is for. */
-  readonly giveUp: (message: string) => void
-  /** Looks at the link now, cuts a wait short, and leaves `stopped`. */
-  readonly reconnect: () => void
-  /** The error of every user of it, once it has stopped. */
-  readonly stopped: () => ConnectionStopped | undefined
-  /** How long what is not needed any more is kept, in milliseconds. */
-  readonly linger: number
-  /** How long to wait after so many failures in a row, in milliseconds. */
-  readonly jitter: (failures: number) => number
-  /** What went well for this long is forgiven its failures, in milliseconds. */
-  readonly resetAfter: number
-}
-
-/** From the constructor to `open`, from `open` to `welcome`, and for the token: each, in milliseconds. */
+/** To `open`, from there to `welcome`, for the token, and for the address: each, in milliseconds. */
 const patience = 10_000
 
 /** After a signal the link has this long to answer a probe, in milliseconds. */
@@ -98,6 +61,9 @@ const slice = 5000
 /** This many closes with 4100-4199 in a row mean that fresh tokens do not help. */
 const maxRefusals = 3
 
+/** This many failures in a row, and the next address follows. */
+const maxStrikes = 2
+
 /** The close code of an address that cannot be used. */
 const unusable = 4202
 
@@ -106,8 +72,8 @@ const closed = 1000
 
 export const idle: Shown = { status: "idle", ...Reasons.unused }
 
-/** The cause of a token that was late. */
-const late = `no token within ${patience} ms`
+/** The cause of a token, or of an address, that was late. */
+const late = `nothing within ${patience} ms`
 
 /** Between two states: the left one is over, and the next one not known yet. */
 const nowhere: State = { times: () => [] }
@@ -117,8 +83,9 @@ export const make = (
   clock: Time,
   above: () => ReadonlyArray<Above>,
   byDefault: NonNullable<Options["onError"]> = () => {}
-): Effect.Effect<Connection, never, Scope.Scope> =>
+): Effect.Effect<Connection, UrlFailed, Scope.Scope> =>
   Effect.gen(function* () {
+    yield* Addresses.check(options.url)
     const { after, now, runSync } = clock
     const policy = options.backoff ?? Backoff.client
     const resetAfter = millis(policy.resetAfter)
@@ -129,8 +96,9 @@ export const make = (
     const source = Cell.make<Protocol.SourceState>("up")
 
     const tell: typeof byDefault = (error) =>
-      Platform.attempt(() => (options.onError ?? byDefault)(error), Platform.report)
+      Callbacks.attempt(() => (options.onError ?? byDefault)(error), Callbacks.report)
     const token = Token.make(options, clock, tell)
+    const addresses = Addresses.make(options, clock, tell)
 
     let state = nowhere
 
@@ -144,6 +112,8 @@ export const make = (
     let failures = 0
     /** Closes with 4100-4199 in a row. */
     let refusals = 0
+    /** Failures in a row at this address. */
+    let strikes = 0
     /** Nothing needs the connection, and it is kept until then. */
     let idleAt = Infinity
 
@@ -220,19 +190,22 @@ export const make = (
     const attempt = () => {
       triedAt = now()
       const shown = { status: "connecting", ...because, attempt: failures + 1 } as const
-      if (token.isGood()) Dialing(shown)
-      else FetchingToken(shown)
+      const dial = () => Dialing(shown)
+      const locate = () =>
+        typeof options.url === "function" ? Asking(shown, addresses, dial) : dial()
+      if (token.isGood()) locate()
+      else Asking(shown, token, locate)
     }
 
-    const FetchingToken = (shown: Shown) => {
+    const Asking = (shown: Shown, { failed, fetch }: Asked, then: () => void) => {
       const lateAt = now() + patience
       let delay: number | undefined
-      const failed = (cause: unknown) => ended(Reasons.lost, noToken(cause), delay)
+      const without = (cause: unknown) => ended(Reasons.lost, failed(cause), delay)
       enter(
         {
           times: () => [
             [idleAt, Idle],
-            [lateAt, () => failed(late)]
+            [lateAt, () => without(late)]
           ],
           check: () => {
             delay = 0
@@ -240,21 +213,23 @@ export const make = (
         },
         shown
       )
-      fetchToken(() => {
-        if (needed()) Dialing(shown)
+      cancelFetch = fetch(() => {
+        if (needed()) then()
         else Idle()
-      }, failed)
+      }, without)
     }
 
     /** Also `Open`, which follows over the same socket. Both share the liveness of that link. */
     const Dialing = (shown: Shown) => {
       let socket: Platform.WebSocketLike
+      const url = addresses.current()
       try {
-        const url = Platform.resolveUrl(options.url)
-        socket = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
+        socket = new (options.webSocket ?? WebSocket)(Platform.resolveUrl(url), [
+          Protocol.subprotocol
+        ])
       } catch (error) {
-        // An address that does not parse, or that this page may not open: trying again cannot help.
-        return ended(unusable, { reason: "address", message: `${options.url}: ${error}` })
+        // One without a page, or that this page may not open: trying again cannot help.
+        return ended(unusable, { reason: "address", message: `${url}: ${error}` })
       }
       /** Nothing heard until then means dead. */
       let deadAt = now() + patience
@@ -266,6 +241,8 @@ export const make = (
       let complaint = ""
       /** The server's own delay before the next attempt, in milliseconds. */
       let reconnectAfter: number | undefined
+      /** The server closes, or has answered 503. */
+      let noRoom = false
       let heard = () => {}
       let receive = (frame: ServerFrame) => {
         if (frame.type === "error") {
@@ -277,7 +254,7 @@ export const make = (
 
       const send = (frame: Written<ClientFrame>) => socket.send(JSON.stringify(frame))
       const over = (code: number, why: Reasons.Because) =>
-        ended(code, why, reconnectAfter ?? (watched ? 0 : undefined))
+        ended(code, why, reconnectAfter ?? (watched ? 0 : undefined), noRoom)
       const giveUp = (why: Reasons.Because) => {
         // The peer will not answer `close`, and until then the system would keep the connection.
         socket.terminate?.()
@@ -336,12 +313,12 @@ export const make = (
           if (asking) return notRenewed(late)
           asking = true
           renewIn(patience)
-          fetchToken(renewed, notRenewed)
+          cancelFetch = token.fetch(renewed, notRenewed)
         }
         const notRenewed = (cause: unknown) => {
           cancelFetch()
           asking = false
-          noToken(cause)
+          token.failed(cause)
           renewLater()
         }
         const renewed = () => {
@@ -359,8 +336,10 @@ export const make = (
 
         receive = (frame) => {
           if (frame.type === "ping") send({ type: "pong" })
-          else if (frame.type === "bye") reconnectAfter = frame.reconnectAfter
-          else if (frame.type === "status") source.set(frame.source)
+          else if (frame.type === "bye") {
+            noRoom = true
+            reconnectAfter = frame.reconnectAfter
+          } else if (frame.type === "status") source.set(frame.source)
           else {
             if ("id" in frame) requests.answered(frame.id!, frame)
             if (Requests.isOfChannel(frame)) for (const wing of above()) wing.receive?.(frame)
@@ -391,7 +370,7 @@ export const make = (
             down()
             triedAt = now()
             // A healthy session is forgiven what was before it.
-            if (now() - openedAt >= resetAfter) failures = refusals = 0
+            if (now() - openedAt >= resetAfter) failures = refusals = strikes = 0
             for (const wing of above()) wing.down()
           }
         }
@@ -399,8 +378,10 @@ export const make = (
         for (const wing of above()) if (state === mine) wing.open(welcome)
       }
 
-      // What matters arrives as `onclose`. The class of `ws` throws an error that has no listener.
-      socket.onerror = () => {}
+      // What else matters arrives as `onclose`. The class of `ws` throws an error that has no listener.
+      socket.onerror = ({ message }: { readonly message?: unknown }) => {
+        noRoom ||= `${message}`.endsWith(" 503")
+      }
       socket.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) => {
         over(code, Reasons.ofClose(code, reason || complaint, state.request !== undefined))
       }
@@ -416,18 +397,15 @@ export const make = (
       enter({ times, check, down }, shown)
     }
 
-    const fetchToken = (then: () => void, failed: (cause: unknown) => void) => {
-      cancelFetch = token.fetch(then, failed)
-    }
-    const noToken = (cause: unknown): Reasons.Because => ({
-      reason: "token",
-      message: token.failed(cause).message
-    })
-
     /** The attempt or the session is over. The next one follows after `delay`, by default as the backoff says. */
-    const ended = (code: number, why: Reasons.Because, delay?: number) => {
+    const ended = (code: number, why: Reasons.Because, delay?: number, noRoom = false) => {
       enter(nowhere)
       because = why
+      if (noRoom || ++strikes === maxStrikes) {
+        strikes = 0
+        // At once only from a healthy session, so that nodes that all close are not hammered.
+        if (addresses.leave() && delay && failures === 0) delay = 0
+      }
       const next = Protocol.closePolicy(code)
       if (next === "refresh") {
         token.goodUntil(0)
@@ -473,9 +451,10 @@ export const make = (
       source,
       look,
       request: (frame, onAnswer) => state.request?.(frame, onAnswer),
-      refused: (channel, { code, message, retry }) => {
+      refused: (channel, refusal) => {
+        const { retry } = refusal
         if (retry === "refresh" && options.token !== undefined) state.renew?.()
-        else if (retry !== "later") return new Refused({ code, channel, message, retry })
+        else if (retry !== "later") return Requests.refusedOf(channel, refusal)
         return undefined
       },
       reconnect: () => {

@@ -2,12 +2,13 @@
  * The states of a connection.
  *
  * ```
- * Idle <-> Waiting -> FetchingToken -> Dialing -> Open
- *             ^_____________|_____________|________|     failed, closed, nothing heard
+ * Idle <-> Waiting -> Asking -> Dialing -> Open
+ *             ^_________|__________|________|     failed, closed, nothing heard
  * ```
  *
  * Every state may become `Stopped`. A state on the way to a socket becomes `Idle` when nothing needs the
- * connection any more. `Waiting` becomes `Dialing` at once where no token must be fetched.
+ * connection any more. `Asking` is for a token and then for an address, each where a function must be called for
+ * it. `Waiting` becomes `Dialing` at once where there is none.
  *
  * Each state is entered by the function of `machine` that has its name. The function's variables are
  * the state's data, and no other state can reach them.

@@ -52,6 +52,11 @@ export const together = (
   held.map((event, index) => {
     const last = index === held.length - 1
     return event._tag === "Gap"
-      ? new Gap({ channel: event.channel, reason: event.reason, cursor: last ? at : before })
+      ? new Gap({
+          channel: event.channel,
+          reason: event.reason,
+          cursor: last ? at : before,
+          change: event.change
+        })
       : { ...event, cursor: last ? at : undefined }
   })

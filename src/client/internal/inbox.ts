@@ -2,8 +2,8 @@
  * Carries values from synchronous code into a Stream.
  *
  * The writer pushes whole batches and never waits; the reader takes everything that is there, so a
- * burst costs one wake-up. A writer that must not grow it looks at `size` and clears it: what a loss
- * means, only the writer knows.
+ * burst costs one wake-up. A writer that must not grow it looks at `size` and replaces all of it: what a
+ * loss means, only the writer knows.
  *
  * @since 0.1.0
  */
@@ -16,7 +16,8 @@ export interface Inbox<in A, in E = never> {
   /** What was pushed before is still read, then the reader fails. */
   readonly fail: (error: E) => void
   readonly size: () => number
-  readonly clear: () => void
+  /** Pushes a batch in the place of all that waits. */
+  readonly replace: (batch: ReadonlyArray<A>) => void
 }
 
 /**
@@ -58,8 +59,9 @@ export const stream = <A, E = never>(
               deliver?.()
             },
             size: () => buffer.length,
-            clear: () => {
-              buffer = []
+            replace: (batch) => {
+              buffer = [...batch]
+              deliver?.()
             }
           })
         ),

@@ -7,9 +7,7 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
-import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Effect from "effect/Effect"
 import type { Any, Channel } from "../../Channel.ts"
 import { covers, readDurable, seenEvent } from "../../internal/cursorText.ts"
 import type { Event, Gap, Snapshot } from "../../RealtimeEvent.ts"
@@ -104,15 +102,9 @@ export const valueOf = <S>(state: S | Snapshot<S>): S => (isSnapshot(state) ? st
 
 /** Runs an effect for each read. */
 export const readOf =
-  <S, E>(load: Effect.Effect<S | Snapshot<S>, E>, { fork }: Time): Read<S> =>
-  (loaded, failed) =>
-    fork(
-      Effect.andThen(Effect.yieldNow, Effect.exit(load)).pipe(
-        Effect.map((exit) =>
-          Exit.isSuccess(exit) ? loaded(exit.value) : failed(Cause.squash(exit.cause))
-        )
-      )
-    )
+  <S, E>(load: Effect.Effect<S | Snapshot<S>, E>, { read }: Time): Read<S> =>
+  (...then) =>
+    read(load, ...then)
 
 export const make =
   (

@@ -1,6 +1,6 @@
 /**
  * What a browser and Node do differently: the socket class, the address of the page, the signals
- * that a page gives, where an unexpected error goes.
+ * that a page gives.
  *
  * @since 0.1.0
  */
@@ -31,12 +31,9 @@ export interface WebSocketLike {
  */
 export type WebSocketConstructor = new (url: string, protocols: Array<string>) => WebSocketLike
 
-/** The absolute `ws` or `wss` address; throws when there is none. */
-export const resolveUrl = (url: string | (() => string)): string =>
-  new URL(typeof url === "function" ? url() : url, globalThis.location?.href).href.replace(
-    /^http/,
-    "ws"
-  )
+/** The absolute `ws` or `wss` address, on this page or on `page`; throws when there is none. */
+export const resolveUrl = (url: string, page = globalThis.location?.href): string =>
+  new URL(url, page).href.replace(/^http/, "ws")
 
 /** Whether the platform knows that there is no network. `false` where it cannot know. */
 export const isOffline = (): boolean => globalThis.navigator?.onLine === false
@@ -55,54 +52,4 @@ export const onPageSignal = (check: () => void): (() => void) => {
     )
   }
   return () => listening.abort()
-}
-
-/** How long `inNextFrame` waits where there are no frames, in milliseconds. */
-const frameless = 100
-
-/** Runs `run` before the next frame is painted; after 100 ms where none is: in Node, in a hidden page. */
-export const inNextFrame = (run: () => void): void => {
-  const once = () => {
-    clearTimeout(timer)
-    globalThis.cancelAnimationFrame?.(frame)
-    run()
-  }
-  const timer = setTimeout(once, frameless)
-  const frame = globalThis.requestAnimationFrame?.(once)
-}
-
-/** Gives a function that runs `run` in the next frame, once however often it is called until then. */
-export const onceInNextFrame = (run: () => void): (() => void) => {
-  let due = false
-  return () => {
-    if (due) return
-    due = true
-    inNextFrame(() => {
-      due = false
-      run()
-    })
-  }
-}
-
-/**
- * Shows an error that has no `onError` where uncaught errors are shown, and stops nothing. Not that of a
- * connection that stopped (`ConnectionStopped`), however many listen: its client reports that once.
- */
-export const report = (error: unknown): void => {
-  if ((error as { readonly _tag?: unknown } | null)?._tag === "ConnectionStopped") return
-  if (globalThis.reportError) globalThis.reportError(error)
-  else {
-    queueMicrotask(() => {
-      throw error
-    })
-  }
-}
-
-/** Runs what the application wrote, and calls `failed` with what it throws. */
-export const attempt = (run: () => void, failed: (error: unknown) => void): void => {
-  try {
-    run()
-  } catch (error) {
-    failed(error)
-  }
 }

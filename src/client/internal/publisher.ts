@@ -17,11 +17,12 @@ import {
   type InvalidPayload,
   PayloadTooLarge
 } from "../../RealtimeError.ts"
-import { InvalidKey, Refused } from "../ClientError.ts"
+import { InvalidKey } from "../ClientError.ts"
 import type { Failure, Message, PublishQueue, Queued, QueueFull, Size } from "../PublishQueue.ts"
 import * as Cell from "./cell.ts"
 import type { Readable } from "../Readable.ts"
 import type { Above, Connection } from "./connectionMachine.ts"
+import { refusedOf } from "./requests.ts"
 import type { Time } from "./time.ts"
 import type { Volatile, VolatileOutcome } from "./volatile.ts"
 
@@ -139,8 +140,8 @@ export const make = (
       const error = connection.refused(channel, answer)
       if (error !== undefined) return done(Exit.fail(error))
       unanswered.delete(timer)
-      const { code, message: sentence, retry, retryAfter } = answer
-      message.retry(new Refused({ channel, code, message: sentence, retry, retryAfter }))
+      const { retryAfter } = answer
+      message.retry(refusedOf(channel, answer, retryAfter))
       const rest = after(retryAfter ?? defaultRetryAfter, () => {
         rests.delete(rest)
         pump()

@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import type { FrameOf, ServerFrame } from "../../Frame.ts"
+import { Refused } from "../ClientError.ts"
 import type { Ask } from "./connectionStates.ts"
 
 /** How long a request waits, and nothing is heard, before it is overdue, in milliseconds. */
@@ -21,6 +22,16 @@ export type ChannelFrame = FrameOf<ServerFrame, "events" | "state" | "cursor" | 
 /** Of the answers only a state is such a frame too. */
 export const isOfChannel = (frame: ServerFrame): frame is ChannelFrame =>
   frame.type === "state" || ("channel" in frame && !("id" in frame))
+
+/** The part of `error` and `ended` that says why, and what to do about it. */
+export type RefusalFields = Omit<FrameOf<ServerFrame, "error">, "type" | "id">
+
+/** The error of a refusal; with `retryAfter` where the client asks again by itself. */
+export const refusedOf = (
+  channel: string,
+  { code, message, retry }: RefusalFields,
+  retryAfter?: number
+): Refused => new Refused({ channel, code, message, retry, retryAfter })
 
 interface Waiting {
   readonly onAnswer: (frame: ServerFrame) => void

@@ -20,11 +20,11 @@ import type { Any, Channel } from "../../Channel.ts"
 import type { FrameOf, ServerFrame, Where, WireEvent } from "../../Frame.ts"
 import { covers, readDurable, seenEvent } from "../../internal/cursorText.ts"
 import { type Event, Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
-import { Refused } from "../ClientError.ts"
-import type { Above, Connection, RefusalFields } from "./connectionMachine.ts"
+import type { Refused } from "../ClientError.ts"
+import type { Above, Connection } from "./connectionMachine.ts"
 import { decode, together } from "./decoding.ts"
 import type { Collection, Listener, Member, StateFrame, SubscribeError, Told } from "./listener.ts"
-import type { ChannelFrame } from "./requests.ts"
+import { type ChannelFrame, type RefusalFields, refusedOf } from "./requests.ts"
 import type { Time } from "./time.ts"
 
 /** One subscription on the wire. */
@@ -49,6 +49,12 @@ const quiet = 60_000
 
 /** Beyond so many held events the server replays them instead: it is the server's own bound of a replay. */
 const maxHeld = 10_000
+
+/** The event of a table lacks its row, so that the server sends the state as after a gap. */
+const isCut = ({ data }: WireEvent) => {
+  const { operation, truncated } = Object(data)
+  return truncated === true && operation !== "DELETE"
+}
 
 export interface Subscriptions extends Above {
   readonly listen: <A>(
@@ -274,20 +280,11 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       inactive(refusal)
     }
 
-    const refusalOf = (
-      { code, message, retry, retryAfter }: RefusalFields,
-      failures: number
-    ): Refused =>
-      new Refused({
-        channel: name,
-        code,
-        message,
-        retry,
-        retryAfter: retryAfter ?? connection.jitter(failures)
-      })
+    const refusalOf = (answer: RefusalFields, failures: number): Refused =>
+      refusedOf(name, answer, answer.retryAfter ?? connection.jitter(failures))
 
-    const gap = (reason: Gap["reason"], at: string) =>
-      new Gap({ channel: name, reason, cursor: at })
+    const gap = (reason: Gap["reason"], at: string, change?: Gap["change"]) =>
+      new Gap({ channel: name, reason, cursor: at, change })
 
     /**
      * Compares a member's position with the stream's. A member at `here` goes on with the stream, and the
@@ -359,11 +356,13 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       last = newest ?? last
       if (head !== undefined && covers(at, head) !== false) head = undefined
 
-      const gaps = frame.type === "gap" ? [gap(frame.reason, at)] : []
+      const gaps = frame.type === "gap" ? [gap(frame.reason, at, frame.change)] : []
       if (frame.type === "gap") {
         if (frame.reason === "rights") view = frame.now
         // It ends a state that is not whole.
-        coming = hasState
+        if (frame.change === undefined) coming = hasState
+      } else if (hasState && events.some(isCut) && some(({ channel }) => channel.table)) {
+        coming = true
       }
       /** Decodes once per definition, not once per listener. */
       const decoded = new Map<object, ReadonlyArray<RealtimeEvent<unknown>>>()

@@ -4,9 +4,11 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 
 export interface Time {
@@ -16,8 +18,12 @@ export interface Time {
   readonly shown: (time: number) => number
   /** Runs `run` once, `delay` milliseconds from now; calling the result prevents it. */
   readonly after: (delay: number, run: () => void) => () => void
-  /** Starts an effect; calling the result interrupts it. */
-  readonly fork: (effect: Effect.Effect<unknown>) => () => void
+  /** Runs an effect from the next turn on, and then one of the two; calling the result prevents that. */
+  readonly read: <A>(
+    effect: Effect.Effect<A, unknown>,
+    then: (value: A) => void,
+    failed: (cause: unknown) => void
+  ) => () => void
   /** Runs an effect that does not wait. */
   readonly runSync: <A>(effect: Effect.Effect<A>) => A
 }
@@ -25,7 +31,7 @@ export interface Time {
 export const make: Effect.Effect<Time, never, Scope.Scope> = Effect.gen(function* () {
   const clock = yield* Clock.Clock
   const runSync = Effect.runSyncWith(yield* Effect.context<Scope.Scope>())
-  const fork: Time["fork"] = (effect) => {
+  const fork = (effect: Effect.Effect<unknown>) => {
     const fiber = runSync(Effect.forkScoped(effect, { startImmediately: true }))
     return () => fiber.interruptUnsafe()
   }
@@ -42,7 +48,14 @@ export const make: Effect.Effect<Time, never, Scope.Scope> = Effect.gen(function
     shown: (time) => time - back,
     // At least 1 ms: a sleep of zero would not leave the current turn of the event loop.
     after: (delay, run) => fork(Effect.delay(Effect.sync(run), Math.max(1, delay))),
-    fork,
+    read: (effect, then, failed) =>
+      fork(
+        Effect.andThen(Effect.yieldNow, Effect.exit(effect)).pipe(
+          Effect.map((exit) =>
+            Exit.isSuccess(exit) ? then(exit.value) : failed(Cause.squash(exit.cause))
+          )
+        )
+      ),
     runSync
   }
 })

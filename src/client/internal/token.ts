@@ -7,14 +7,13 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
-import * as Effect from "effect/Effect"
 import type { FrameOf, ServerFrame } from "../../Frame.ts"
 import { HelloRefused, TokenFailed } from "../ClientError.ts"
 import type { Options } from "../Connection.ts"
+import * as Asked from "./asked.ts"
 import type { Time } from "./time.ts"
 
-export interface Token {
+export interface Token extends Asked.Asked {
   /** The latest one, which may be good no more; `undefined` where there is no callback. */
   readonly latest: () => string | undefined
   /** Whether an attempt needs no fresh one. */
@@ -25,26 +24,31 @@ export interface Token {
   readonly accepted: () => void
   /** The server has rejected the client, with this token or without one. */
   readonly rejected: (refusal: FrameOf<ServerFrame, "error">) => void
-  /** Asks for a fresh one, and calls one of the two, unless the result was called before. */
-  readonly fetch: (then: () => void, failed: (cause: unknown) => void) => () => void
-  /** The callback failed, or was late. */
-  readonly failed: (cause: unknown) => TokenFailed
 }
 
 export const make = (
   options: Pick<Options, "token">,
-  { fork, now }: Time,
-  tell: (error: HelloRefused | TokenFailed) => void
+  time: Time,
+  tell: NonNullable<Options["onError"]>
 ): Token => {
   let token: string | undefined
   let until = 0
-  /** It has failed since it last gave a token. */
-  let failing = false
   /** The server has rejected the client since it last let it in. */
   let refused = false
   return {
+    ...Asked.make(
+      () => options.token!(),
+      (fresh) => {
+        token = fresh
+        until = Infinity
+      },
+      time,
+      tell,
+      "token",
+      TokenFailed
+    ),
     latest: () => (options.token && token) || undefined,
-    isGood: () => options.token === undefined || now() < until,
+    isGood: () => options.token === undefined || time.now() < until,
     goodUntil: (time) => {
       until = time
     },
@@ -55,31 +59,6 @@ export const make = (
       if (refused || retry !== "later") return
       refused = true
       tell(new HelloRefused({ code, message, retryAfter }))
-    },
-    fetch: (then, failed) =>
-      fork(
-        Effect.suspend(() => {
-          const given = options.token!()
-          return Effect.isEffect(given) ? given : Effect.promise(async () => given)
-        }).pipe(
-          Effect.matchCause({
-            onSuccess: (fresh) => {
-              token = fresh
-              until = Infinity
-              failing = false
-              then()
-            },
-            onFailure: (cause) => failed(Cause.squash(cause))
-          })
-        )
-      ),
-    failed: (cause) => {
-      const error = new TokenFailed({ cause })
-      if (!failing) {
-        failing = true
-        tell(error)
-      }
-      return error
     }
   }
 }

@@ -48,6 +48,7 @@ const names: Readonly<Record<keyof Options, true>> = {
   authenticate: true,
   authorize: true,
   channels: true,
+  control: true,
   identityKey: true,
   limits: true,
   listenUrl: true,

@@ -1,7 +1,7 @@
 /**
  * The layers of the class that connect to the database: the pool, the link, and the reader of the outbox.
  *
- * In: the database URL and the options. Out: one layer. A server without durable channels has no reader.
+ * In: the database URL and the options. Out: one layer. A server without durable channels has no reader, and one without `control` no bus.
  */
 import { PgClient } from "@effect/sql-pg"
 import * as Layer from "effect/Layer"
@@ -15,6 +15,7 @@ import { keeps } from "../../server/internal/hub/durable.ts"
 import { listens } from "../../server/internal/hub/live.ts"
 import { address, secured } from "../../server/internal/link/pgLink.ts"
 import * as OutboxReader from "../../server/OutboxReader.ts"
+import * as PgNodeBus from "../../server/PgNodeBus.ts"
 import * as PgNotificationSource from "../../server/PgNotificationSource.ts"
 import type { Options } from "../Options.ts"
 
@@ -38,7 +39,8 @@ export const databaseLayer = (
   databaseUrl: string,
   options: Given,
   channels: ReadonlyArray<Channel.Definition>,
-  sockets: Set<Duplex>
+  sockets: Set<Duplex>,
+  control: boolean
 ) => {
   const { listenUrl, maxConnections, startPatience, wake } = options
   const { maxMemoryAge, maxMemoryBytes, maxMemoryEvents } = options
@@ -76,5 +78,9 @@ export const databaseLayer = (
       })
     : // Code that uses the reader checks first that a channel is durable.
       (Layer.empty as unknown as ReturnType<typeof OutboxReader.layer>)
-  return Layer.merge(source, outbox).pipe(Layer.provideMerge(pool))
+  // Without a link it fails with its own error.
+  const bus = control
+    ? (PgNodeBus.layer() as Layer.Layer<never, PgNodeBus.StartError, PgClient.PgClient>)
+    : Layer.empty
+  return bus.pipe(Layer.provideMerge(Layer.merge(source, outbox)), Layer.provideMerge(pool))
 }

@@ -1,15 +1,17 @@
 /**
  * The door of the class, made from its options.
  *
- * In: the options, and what closes the sockets of the pool. Out: a door over the sources of its channels,
- * with callbacks that return values, Promises or Effects.
+ * In: the options, and what closes the sockets of the pool. Out: a door over the sources of its channels with
+ * its control, with callbacks that return values, Promises or Effects.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { Definition } from "../../Channel.ts"
+import { server as Defaults } from "../../internal/defaults.ts"
 import { eventually } from "../../server/internal/auth/eventually.ts"
+import * as Control from "../../server/internal/control/control.ts"
 import * as Door from "../../server/internal/door/door.ts"
 import { requireSources } from "../../server/internal/door/requireSources.ts"
 import { NotificationSource } from "../../server/NotificationSource.ts"
@@ -60,13 +62,16 @@ export const openDoor = <I>(
         ? { authorize: (request: Request<unknown>) => decide(request as Request<I>) }
         : { rules: (make: RuleMaker<unknown>) => rules(make as RuleMaker<I>) }
     const served = { ...options, ...decides }
-    return yield* Door.make<I, never>(
+    const prepared = yield* Control.prepare(options.control ?? Defaults.control)
+    const door = yield* Door.make<I, never>(
       authenticate === undefined
         ? served
         : {
             ...served,
             authenticate: (credentials) => eventually(() => authenticate(credentials), AuthRefused),
             identityKey
-          }
+          },
+      prepared.door
     )
+    return { door, control: yield* prepared.over(door) }
   })

@@ -15,6 +15,8 @@ export class ServerClosed extends Data.TaggedError("ServerClosed")<{
     | "it was ready"
     | "it was published"
     | "rights were checked"
+    | "sessions were closed"
+    | "nodes were asked"
     | "the state was read"
     | "the rows were read"
     | "the history was read"

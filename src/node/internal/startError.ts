@@ -1,14 +1,18 @@
 /** Why a server did not start, and whether a retry may succeed. */
 import type { SqlError } from "effect/sql/SqlError"
+import type { NoControl } from "../../server/internal/control/controlErrors.ts"
 import type { NoOutbox, NoSource } from "../../server/internal/hub/errors.ts"
 import type { InvalidOption } from "../../server/internal/options.ts"
 import type { ChannelConflict } from "../../server/internal/session/registry.ts"
+import type * as PgNodeBus from "../../server/PgNodeBus.ts"
 import type * as PgNotificationSource from "../../server/PgNotificationSource.ts"
 
 export type StartError =
+  | PgNodeBus.StartError
   | PgNotificationSource.StartError
   | ChannelConflict
   | InvalidOption
+  | NoControl
   | NoOutbox
   | NoSource
   | SqlError
@@ -18,4 +22,8 @@ export type StartError =
  * certificate or the pooler.
  */
 export const mayPass = ({ _tag }: StartError): boolean =>
-  _tag === "DatabaseRefused" || _tag === "ListenNotDelivered"
+  _tag === "DatabaseRefused" ||
+  _tag === "ListenNotDelivered" ||
+  _tag === "BusForbidden" ||
+  _tag === "NotInstalled" ||
+  _tag === "OutdatedInstall"

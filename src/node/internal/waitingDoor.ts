@@ -21,6 +21,7 @@ export const waitingDoor = (path: string, reason: () => string): Door => ({
   size: () => 0,
   isReady: () => false,
   ready: Effect.never,
+  end: () => undefined,
   revoke: () => undefined,
   reauthorize: () => Effect.void,
   drain: Effect.void

@@ -3,7 +3,7 @@
  */
 import type { Any, Payload } from "../../Channel.ts"
 import { asChannel } from "../../ChannelBase.ts"
-import { report } from "../../client/internal/platform.ts"
+import { report } from "../../internal/callbacks.ts"
 import type { PlainClient, PublishedTo } from "../../client/PlainClient.ts"
 import type { PublishOptions } from "../../client/RealtimeClient.ts"
 

@@ -16,6 +16,12 @@ export const notificationQueue = Metric.gauge("effect_realtime_notification_queu
   description: "How full PostgreSQL's notification queue is, 0 to 1"
 })
 
+/** Volatile events that were dropped because too many with different keys waited, here or for other nodes. */
+export const volatileDropped = Metric.counter("effect_realtime_volatile_dropped_total", {
+  description: "Volatile events dropped because too many with different keys waited",
+  incremental: true
+})
+
 /** WebSocket sessions open now. */
 export const sessions = Metric.gauge("effect_realtime_sessions", {
   description: "WebSocket sessions open now"
@@ -38,6 +44,39 @@ export const backlogsDropped = Metric.counter("effect_realtime_backlogs_dropped_
 export const refused = Metric.counter("effect_realtime_refused_total", {
   description: "Upgrades, sessions and requests refused or ended, by reason",
   incremental: true
+})
+
+/** Envelopes that this node sent to the others over the bus; a heartbeat is one. */
+export const busSent = Metric.counter("effect_realtime_bus_sent_total", {
+  description: "Envelopes sent over the bus between nodes",
+  incremental: true
+})
+
+/** Envelopes of other nodes that this node took from the bus. */
+export const busReceived = Metric.counter("effect_realtime_bus_received_total", {
+  description: "Envelopes taken from the bus between nodes",
+  incremental: true
+})
+
+/**
+ * What the bus dropped, by `reason`. Received: `forged` (no node of this database sent it, or with a secret
+ * that no longer holds), `late` (more than 30 s off), `replayed`, `over` (of an incarnation that ended),
+ * `malformed`, `incomplete` (a cut message whose pieces did not all arrive). To send: `too-large`, `full`
+ * (too much waits), `unsent` (the carrier failed).
+ */
+export const busDropped = Metric.counter("effect_realtime_bus_dropped_total", {
+  description: "Envelopes and messages that the bus between nodes dropped, by reason",
+  incremental: true
+})
+
+/** Other nodes that this node hears. */
+export const busNodes = Metric.gauge("effect_realtime_bus_nodes", {
+  description: "Other nodes that this node hears"
+})
+
+/** 1 while this node hears its own heartbeats, else 0. */
+export const busUp = Metric.gauge("effect_realtime_bus_up", {
+  description: "Whether the bus between nodes delivers, 1 or 0"
 })
 
 /**

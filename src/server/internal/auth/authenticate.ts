@@ -23,6 +23,8 @@ export interface Prover extends Pick<Application, "authenticate"> {
   /** Logs a failure with its cause; the same failure is logged rarely. */
   readonly failed: (what: string, cause: Cause.Cause<unknown>) => Effect.Effect<void>
   readonly revocations: Revocations
+  /** Whether the client was revoked on any node. */
+  readonly refuses: (principal: Principal) => boolean
 }
 
 /** The result of `prove` if the identity was revoked meanwhile. */
@@ -32,7 +34,7 @@ const undecided = "The server could not authenticate the client in time: try aga
 const failed = "The server failed to authenticate the client: try again later."
 
 export const prove = (
-  { authenticate, clock, failed: say, limits, revocations }: Prover,
+  { authenticate, clock, failed: say, limits, refuses, revocations }: Prover,
   credentials: Credentials
 ): Effect.Effect<Principal | typeof revoked, Refusal> => {
   if (authenticate === undefined) {
@@ -41,7 +43,9 @@ export const prove = (
   return Effect.suspend(() => {
     const mark = revocations.mark()
     return within(authenticate(credentials), limits.authorizeTimeout).pipe(
-      Effect.map((principal) => (revocations.since(principal.key, mark) ? revoked : principal)),
+      Effect.map((principal) =>
+        revocations.since(principal.key, mark) || refuses(principal) ? revoked : principal
+      ),
       Effect.filterOrFail(
         (principal) => principal === revoked || principal.expiresAt > clock(),
         () => new AuthRefused({ code: "auth/expired" })

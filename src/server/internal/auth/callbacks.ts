@@ -17,6 +17,10 @@ export interface Principal {
   readonly key: string
   /** When the token expires, in milliseconds since 1970; Infinity if it does not. */
   readonly expiresAt: number
+  /** When the token was issued, in milliseconds since 1970. */
+  readonly issued?: number | undefined
+  /** The name of the token. */
+  readonly token?: string | undefined
 }
 
 export interface Application {
@@ -50,6 +54,17 @@ const endOf = (expires: Date | undefined | null): number => {
   if (expires instanceof Date && !Number.isNaN(expires.getTime())) return expires.getTime()
   throw new TypeError(
     `authenticate gave expires as ${expires instanceof Date ? "an invalid Date" : `a ${typeof expires}`}: it must be a valid Date, or left out where the proof does not end.`
+  )
+}
+
+/** Not later than now: another clock may be ahead, and the token is here. */
+const issueOf = (issued: Date | undefined | null, now: number): number | undefined => {
+  if (issued === undefined || issued === null) return undefined
+  if (issued instanceof Date && !Number.isNaN(issued.getTime())) {
+    return Math.min(issued.getTime(), now)
+  }
+  throw new TypeError(
+    "authenticate gave issued as no valid Date: leave it out where it is unknown."
   )
 }
 
@@ -103,11 +118,16 @@ export const applicationOf = <I, R>(
       authenticate: (credentials) =>
         authenticate(credentials).pipe(
           Effect.provideContext(context),
-          Effect.map(({ expires, identity }): Principal => ({
-            identity,
-            key: identityKey(identity),
-            expiresAt: Math.min(endOf(expires), clock.currentTimeMillisUnsafe() + tokenAge)
-          }))
+          Effect.map(({ expires, identity, issued, token }): Principal => {
+            const now = clock.currentTimeMillisUnsafe()
+            return {
+              identity,
+              key: identityKey(identity),
+              expiresAt: Math.min(endOf(expires), now + tokenAge),
+              issued: issueOf(issued, now),
+              token
+            }
+          })
         ),
       ...decides
     }

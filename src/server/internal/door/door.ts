@@ -26,7 +26,7 @@ import { hubOf } from "../hub/ofRealtime.ts"
 import { Realtime } from "../../Realtime.ts"
 import { allowAll, type Credentials, type Options } from "../../ServerOptions.ts"
 import { Admission, type UpgradeRefusal } from "./admission.ts"
-import { applicationOf } from "../auth/callbacks.ts"
+import { applicationOf, type Principal } from "../auth/callbacks.ts"
 import { Identities } from "../auth/identities.ts"
 import { checked, type InvalidOption } from "../options.ts"
 import { checkOptions, resolveLimits } from "../limits/limits.ts"
@@ -90,6 +90,12 @@ export interface Door {
   readonly ready: Effect.Effect<void, ReadyError>
   /** Closes every session of an identity with 4101. `key`: the result of `identityKey`. */
   readonly revoke: (key: string) => void
+  /** Closes the sessions that match: of one identity when `key` is given, else of all. */
+  readonly end: (
+    name: "revoked" | "removed",
+    matches: (session: Pick<Session, "id" | "principal">) => boolean,
+    key?: string
+  ) => void
   /** Asks `authorize` again about every subscription of an identity. */
   readonly reauthorize: (key: string) => Effect.Effect<void>
   /** Rejects new sessions, sends `bye`, closes all sessions, and cuts them after `drainTimeout`. */
@@ -123,8 +129,17 @@ const closeTimeoutMillis = 5000
  */
 const leastPiece = 64
 
+/** What a door asks of the control over all nodes. */
+export interface DoorControl {
+  /** Whether the client may open no session. */
+  readonly refuses: (principal: Principal) => boolean
+  /** Whether this node does not know what was revoked. */
+  readonly blind: () => boolean
+}
+
 export const make = <I, R>(
-  options: Options<I, R>
+  options: Options<I, R>,
+  control?: DoorControl
 ): Effect.Effect<Door, InvalidOption | Registry.ChannelConflict, Realtime | R | Scope.Scope> =>
   Effect.gen(function* () {
     const realtime = yield* Realtime
@@ -191,6 +206,8 @@ export const make = <I, R>(
       start: runFork,
       clock: now,
       sourceIsUp: () => sourceIsUp,
+      isBlind: control?.blind ?? (() => false),
+      refuses: control?.refuses ?? (() => false),
       refused: countRefused,
       notice: (key, text) => voice.notice(key, text, now()),
       failed: (what, cause) => voice.failed(what, cause, now()),
@@ -354,6 +371,11 @@ export const make = <I, R>(
         revocations.add(key, now())
         for (const session of identities.of(key)) {
           session.close("revoked")
+        }
+      },
+      end: (name, matches, key) => {
+        for (const session of key === undefined ? [...sessions] : identities.of(key)) {
+          if (matches(session)) session.close(name)
         }
       },
       reauthorize: (key) =>

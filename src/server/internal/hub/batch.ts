@@ -11,6 +11,7 @@ import {
   type Event,
   Gap,
   type GapReason,
+  type InvalidChange,
   type InvalidMessage,
   type RealtimeEvent
 } from "../../../RealtimeEvent.ts"
@@ -76,9 +77,13 @@ export class Batch extends Outgoing implements Step {
   readonly gap: GapReason | undefined
   /** The message that did not match the schema, for a gap with the reason `invalid`. */
   readonly invalid: InvalidMessage | undefined
+  /** The change of a row that is missing, where a gap has nothing else. */
+  readonly change: InvalidChange | undefined
+  /** Whether a subscriber that has the state of the channel needs another one after this. */
+  readonly endsState: boolean
   #sealed: { readonly events: number; readonly bytes: number } | undefined
 
-  /** `of`: the view that the batch is for. */
+  /** `of`: the view that the batch is for. `isTruncated`: whether an event lacks its row. */
   constructor(
     of: {
       readonly name: string
@@ -88,7 +93,8 @@ export class Batch extends Outgoing implements Step {
     tick: number,
     from: string,
     cursor: string,
-    content: ReadonlyArray<BatchEvent> | GapReason | Missing | typeof position
+    content: ReadonlyArray<BatchEvent> | GapReason | Missing | typeof position,
+    isTruncated = false
   ) {
     super()
     this.channel = of.name
@@ -101,6 +107,8 @@ export class Batch extends Outgoing implements Step {
     this.events = Array.isArray(content) ? content : []
     this.gap = typeof content === "string" ? content : missing?.reason
     this.invalid = missing?.invalid
+    this.change = missing?.change
+    this.endsState = isTruncated || (this.gap !== undefined && this.change === undefined)
   }
 
   /** Names the subscription of the batch among all subscriptions of a socket, as `key` of a view. */
@@ -134,9 +142,12 @@ export class Batch extends Outgoing implements Step {
   }
 
   protected override write(): string {
-    const { channel, cursor, events, gap, view } = this
+    const { change, channel, cursor, events, gap, view } = this
     const of = view === undefined ? { channel } : { channel, view }
-    if (gap !== undefined) return encode({ type: "gap", ...of, reason: gap, cursor })
+    if (gap !== undefined) {
+      const known = change === undefined ? {} : { change }
+      return encode({ type: "gap", ...of, reason: gap, cursor, ...known })
+    }
     if (events.length === 0) return encode({ type: "cursor", ...of, cursor })
     return encodeEvents(
       channel,
@@ -148,11 +159,10 @@ export class Batch extends Outgoing implements Step {
 
   /** The batch as the values of a Stream. */
   toEvents(): ReadonlyArray<RealtimeEvent<unknown>> {
-    const { channel, cursor, events, gap, invalid } = this
+    const { change, channel, cursor, events, gap, invalid } = this
     if (gap !== undefined) {
-      return [
-        new Gap({ channel, reason: gap, cursor, ...(invalid === undefined ? {} : { invalid }) })
-      ]
+      const known = { ...(invalid && { invalid }), ...(change && { change }) }
+      return [new Gap({ channel, reason: gap, cursor, ...known })]
     }
     const last = events.length - 1
     return events.map(({ at, id, payload, tx }, index): Event<unknown> => ({

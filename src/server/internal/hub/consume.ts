@@ -34,7 +34,9 @@ export interface ConsumeOptions<in A, out E, out R> {
  * Consumes a durable channel for ever, under a name that keeps its cursor in the database.
  *
  * Each batch is handled in a transaction that also moves the cursor. So what `onEvents` writes to this
- * database happens exactly once, also with several workers of one name. A failure of `onEvents` rolls its
+ * database happens exactly once. One worker of a name runs at a time, over all nodes: the others wait, and
+ * one of them goes on within 5 s when its node dies, or is stopped. The batch of a worker that was
+ * overtaken is rolled back, and PostgreSQL ends the session of its transaction. A failure of `onEvents` rolls its
  * batch back and ends the consumer; the next start resumes there. Other channels do not compile, and
  * fail with `NotDurable` when the compiler does not know the delivery.
  *

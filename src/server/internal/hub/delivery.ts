@@ -153,13 +153,14 @@ export interface Delivery {
   /**
    * Sends the JSON text of a payload. `key` makes a retry safe when `resumes`: the same key with the same
    * text, or with the same `sent` if it is given, is sent once. It names the publisher when nothing
-   * `remembers`.
+   * `remembers`. `latestBy` is that of the channel.
    */
   readonly publish: (
     name: string,
     json: string,
     key: string | undefined,
-    sent?: string
+    sent?: string,
+    latestBy?: string
   ) => Effect.Effect<void, SendError>
   /**
    * Whether the message that has this key was published with the same `sent`, or with this text if it was

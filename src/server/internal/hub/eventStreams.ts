@@ -19,7 +19,13 @@ export const eventStreams = ({ deliveryOf }: Hub) => {
       if (channel.fault !== undefined) return Effect.fail(channel.fault)
       const json = Channel.toJson(channel, payload)
       if (Result.isFailure(json)) return Effect.fail(json.failure)
-      return deliveryOf(channel).publish(channel.name, json.success, options?.key)
+      return deliveryOf(channel).publish(
+        channel.name,
+        json.success,
+        options?.key,
+        undefined,
+        channel.latestBy
+      )
     })
 
   const raw = (channel: Channel.Any, options: EventsOptions | undefined) =>

@@ -3,7 +3,8 @@
  *
  * In: messages of the outbox or of a node's ring, as they are kept. Out: a page of events. Texts that report
  * a gap, rows outside of the subscriber's boundary, and messages that do not match the schema are left out;
- * the last are counted and logged. A page is empty only at the end of the history, because its oldest event says where the next one begins.
+ * the last are counted and logged. A page is empty only at the end of the history, however many messages
+ * are left out, because its oldest event says where the next one begins.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -15,7 +16,7 @@ import type { OutboxReader } from "../../OutboxReader.ts"
 import { type Filter, make as filterOf } from "../filter.ts"
 import type { JoinError } from "../outbox/catchUp.ts"
 import { lastId } from "../outbox/history.ts"
-import { most, type Size, turns } from "../eventLoopTurns.ts"
+import { most, turns } from "../eventLoopTurns.ts"
 import type { BatchEvent } from "./batch.ts"
 import type { HistoryError, Past, PastRequest, ReadPast } from "./delivery.ts"
 import { NoHistory } from "./errors.ts"
@@ -29,8 +30,6 @@ import { View } from "./view.ts"
 const maxLimit = 1000
 /** A page ends with the event that crosses so many bytes of payload. */
 const pageBytes = 256 * 1024
-/** How many messages in a row may be left out, and their bytes; behind them the history ends. */
-const maxLeftOut: Size = { events: 10_000, bytes: 8 * 1024 * 1024 }
 
 /** A message, as the outbox or a ring has it. */
 interface StoredMessage {
@@ -58,6 +57,8 @@ interface StoredPage {
   /** The oldest first. */
   readonly events: ReadonlyArray<StoredMessage>
   readonly more: boolean
+  /** Where the page before it ends. Default: at the oldest message. */
+  readonly before?: string | undefined
 }
 
 /** The messages of a page in parts that one step of the loop decodes. */
@@ -84,6 +85,7 @@ const pastOf = (
     readonly before: string | undefined
     readonly limit: number
     readonly bytes: number
+    readonly filter: Filter | undefined
   }) => Effect.Effect<StoredPage, JoinError>
 ): Effect.Effect<Past, JoinError> =>
   Effect.gen(function* () {
@@ -94,7 +96,7 @@ const pastOf = (
     while (true) {
       // What is left out is read in larger pages.
       const size = read.events === 0 ? limit : Math.max(limit, most.events)
-      const found = yield* page({ before, limit: size, bytes: pageBytes })
+      const found = yield* page({ before, limit: size, bytes: pageBytes, filter })
       const events: Array<BatchEvent> = []
       const missing: Array<Missing> = []
       for (const { bytes, part } of partsOf(found.events)) {
@@ -108,13 +110,11 @@ const pastOf = (
         }
       }
       yield* told.tell(channel.name, missing)
-      const isOver =
-        !found.more || read.events >= maxLeftOut.events || read.bytes >= maxLeftOut.bytes
-      if (events.length > 0 || isOver) {
-        const more = events.length > limit || (found.more && events.length > 0)
+      if (events.length > 0 || !found.more) {
+        const more = events.length > limit || found.more
         return { events: events.slice(-limit), more, bytes: read.bytes }
       }
-      before = found.events[0]!.id
+      before = found.before ?? found.events[0]!.id
     }
   })
 

@@ -1,7 +1,7 @@
 /**
  * A message that cannot become an event. The channel sends a gap in its place.
  */
-import type { InvalidMessage } from "../../../RealtimeEvent.ts"
+import type { InvalidChange, InvalidMessage } from "../../../RealtimeEvent.ts"
 import { gapOf, type gapTexts } from "../gapText.ts"
 import type { Unfit } from "../reading/mismatch.ts"
 
@@ -12,12 +12,21 @@ export class Missing {
   readonly tx: string | undefined
   /** What does not match the schema; `undefined` for a gap that the database reports by itself. */
   readonly unfit: Unfit | undefined
+  /** The change that is missing, where nothing else is. */
+  readonly change: InvalidChange | undefined
 
-  constructor(reason: Missing["reason"], id: string, tx: string | undefined, unfit?: Unfit) {
+  constructor(
+    reason: Missing["reason"],
+    id: string,
+    tx: string | undefined,
+    unfit?: Unfit,
+    change?: InvalidChange
+  ) {
     this.reason = reason
     this.id = id
     this.tx = tx
     this.unfit = unfit
+    this.change = change
   }
 
   get invalid(): InvalidMessage | undefined {

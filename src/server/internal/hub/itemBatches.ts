@@ -7,6 +7,7 @@
 import type * as Outbox from "../../OutboxReader.ts"
 import { Batch, type BatchEvent, position } from "./batch.ts"
 import { Missing } from "./invalidMessage.ts"
+import { isTruncated } from "./rowChange.ts"
 import type { View } from "./view.ts"
 
 /** The batch of an item without events. */
@@ -26,6 +27,8 @@ export class ItemBatches<E> {
   #from: string
   #batches: Array<Batch> = []
   #events: Array<BatchEvent> = []
+  /** Whether one of these events lacks its row. */
+  #isTruncated = false
 
   constructor(view: View<E>, item: Outbox.DurableBatch) {
     this.#view = view
@@ -37,6 +40,9 @@ export class ItemBatches<E> {
   add(index: number, event: BatchEvent | Missing): void {
     if (!(event instanceof Missing)) {
       this.#events.push(event)
+      if (this.#view.channel.table !== undefined && isTruncated(event.payload)) {
+        this.#isTruncated = true
+      }
       return
     }
     if (this.#events.length > 0) this.#cut(this.#item.cursorAt(index - 1), this.#events)
@@ -53,8 +59,10 @@ export class ItemBatches<E> {
   #cut(to: string, content: ReadonlyArray<BatchEvent> | Missing): void {
     const view = this.#view
     const from = view.cursorOf(this.#from)
-    this.#batches.push(new Batch(view, this.#item.tick, from, view.cursorOf(to), content))
+    const { tick } = this.#item
+    this.#batches.push(new Batch(view, tick, from, view.cursorOf(to), content, this.#isTruncated))
     this.#from = to
+    this.#isTruncated = false
   }
 }
 

@@ -6,13 +6,13 @@
  * one of a row that leaves has the key, and the row only as it was inside.
  */
 import * as Exact from "../../../internal/exact.ts"
-import { refusedNames } from "../../../Protocol.ts"
 import type { DurableEvent } from "../../OutboxReader.ts"
 import { type Filter, judge, type MatchTexts, parseMatch } from "../filter.ts"
 import { rowText } from "../reading/reading.ts"
 import { keyOnWire } from "../reading/rowKey.ts"
 import type { BatchEvent } from "./batch.ts"
 import { Missing, toldBy } from "./invalidMessage.ts"
+import { isKey } from "./rowChange.ts"
 import type { View } from "./view.ts"
 
 /** The payload of a table's event, typed or as JSON. */
@@ -38,11 +38,6 @@ const unnamed = {
   expected: "the key of a row that left the filter",
   cure: "the key is too large to travel: re-read the table"
 }
-
-const isKey = (key: unknown): key is object =>
-  typeof key === "object" &&
-  key !== null &&
-  !Object.keys(key).some((name) => refusedNames.has(name))
 
 export class Judged {
   readonly #event: DurableEvent

@@ -5,20 +5,17 @@
  * with the same objects for unchanged rows. It knows no Schema, positions or gaps: its owner decodes a row
  * when it is new, leaves out changes that the state contains, and gives a new state after a gap.
  */
-
-/** A change of a row as JSON: the payload of the channel of a table. */
-export interface RowChange {
-  readonly operation: "INSERT" | "UPDATE" | "DELETE"
-  readonly data?: unknown
-  readonly key?: unknown
-}
+import type { RowChange } from "./rowChange.ts"
 
 /** Decodes a row; `undefined` leaves it out. */
 export type DecodeRow<A> = () => A | undefined
 
 interface HeldRow<A> {
   readonly json: unknown
-  readonly row: A
+  /** `undefined` for a row that is left out. */
+  readonly row: A | undefined
+  /** The key of a row that is left out. */
+  readonly key: object | undefined
 }
 
 const isObject = (json: unknown): json is Readonly<Record<string, unknown>> =>
@@ -36,11 +33,15 @@ const isSame = (one: unknown, other: unknown): boolean => {
   )
 }
 
+const isList = <B>(list: ReadonlyArray<B>, before: ReadonlyArray<B>): boolean =>
+  list.length === before.length && list.every((one, at) => one === before[at])
+
 export class KeyedRows<A> {
   readonly #key: ReadonlyArray<string>
   #rows = new Map<string, HeldRow<A>>()
   #next = new Map<string, HeldRow<A>>()
   #list: ReadonlyArray<A> = []
+  #leftOut: ReadonlyArray<object> = []
   #changed = false
 
   /** `key`: the columns of the primary key. */
@@ -50,15 +51,27 @@ export class KeyedRows<A> {
 
   /** The rows in the order of the state, then in the order in which their changes arrived. */
   get list(): ReadonlyArray<A> {
-    if (this.#changed) {
-      const list = Array.from(this.#rows.values(), ({ row }) => row)
-      const before = this.#list
-      if (list.length !== before.length || list.some((row, at) => row !== before[at])) {
-        this.#list = list
-      }
-      this.#changed = false
-    }
+    this.#collect()
     return this.#list
+  }
+
+  /** The keys of rows that are left out. */
+  get leftOut(): ReadonlyArray<object> {
+    this.#collect()
+    return this.#leftOut
+  }
+
+  #collect(): void {
+    if (!this.#changed) return
+    const list: Array<A> = []
+    const leftOut: Array<object> = []
+    for (const { key, row } of this.#rows.values()) {
+      if (row === undefined) leftOut.push(key!)
+      else list.push(row)
+    }
+    if (!isList(list, this.#list)) this.#list = list
+    if (!isList(leftOut, this.#leftOut)) this.#leftOut = leftOut
+    this.#changed = false
   }
 
   /** Adds a row to the next state. */
@@ -92,10 +105,21 @@ export class KeyedRows<A> {
   #put(rows: Map<string, HeldRow<A>>, key: unknown, json: unknown, decode: DecodeRow<A>): void {
     const name = this.#name(key)
     const held = this.#rows.get(name)
-    const same = held !== undefined && isSame(held.json, json)
-    const row = same ? held.row : decode()
-    if (row === undefined) rows.delete(name)
-    else rows.set(name, same ? held : { json, row })
+    if (held !== undefined && isSame(held.json, json)) {
+      rows.set(name, held)
+      return
+    }
+    const row = decode()
+    rows.set(name, {
+      json,
+      row,
+      key: row === undefined ? (held?.key ?? this.#keyOf(key)) : undefined
+    })
+  }
+
+  #keyOf(key: unknown): object {
+    const row = Object(key) as Readonly<Record<string, unknown>>
+    return Object.fromEntries(this.#key.map((column) => [column, row[column]]))
   }
 
   /** A number and a text with the same digits are the same value of a column. */

@@ -137,7 +137,7 @@ export const make = (
         Effect.flatMap(Clock.currentTimeMillis, (now) => {
           const channel = opened.get(view.name)
           return channel === undefined
-            ? Effect.fail(new NoState({ channel: view.name }))
+            ? Effect.fail(new NoState({ channel: view.name, reason: "definition" }))
             : Effect.succeed(channel.last(view, now))
         }),
       history: ofRings(opened),

@@ -25,15 +25,23 @@ export class Newest<A extends { readonly bytes: number }> {
     return this.#bytes
   }
 
-  put(key: string, value: A): void {
+  get size(): number {
+    return this.#values.size
+  }
+
+  /** Returns how many keys were dropped for it. */
+  put(key: string, value: A): number {
     this.delete(key)
     this.#values.set(key, value)
     this.#bytes += key.length + value.bytes
     const { bytes, keys } = this.#limits
+    let dropped = 0
     for (const oldest of this.#values.keys()) {
-      if (this.#values.size <= keys && this.#bytes <= bytes) return
+      if (this.#values.size <= keys && this.#bytes <= bytes) break
       this.delete(oldest)
+      dropped++
     }
+    return dropped
   }
 
   delete(key: string): void {

@@ -10,6 +10,8 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import * as metrics from "../metrics.ts"
 import type { Told } from "./gapCounter.ts"
 import type { Missing } from "./invalidMessage.ts"
 
@@ -21,6 +23,8 @@ export interface Pumped<in Item> {
   readonly push: (item: Item) => boolean
   /** Hands what waits to the subscribers, at `now` milliseconds. Returns the messages to log. */
   readonly deliver: (now: number) => ReadonlyArray<Missing>
+  /** How many items were dropped since the last call, because more waited than the channel keeps. */
+  readonly takeDropped?: () => number
 }
 
 /** The shortest delivery that causes a rest, in nanoseconds. A shorter one has few sockets. */
@@ -79,6 +83,8 @@ export class Pump<in Item> {
           const after = clock.monotonicTimeNanosUnsafe()
           if (after - before > longest) longest = after - before
           before = after
+          const dropped = channel.takeDropped?.() ?? 0
+          if (dropped > 0) yield* Metric.update(metrics.volatileDropped, dropped)
           if (missing.length > 0) yield* channel.told.tell(channel.name, missing)
         }
         // Timers have a resolution of 1 ms.

@@ -3,7 +3,8 @@
  *
  * Subscribers of a view share one read, while it runs and for a second after it. An older state and the
  * events after its cursor are the same as a newer state, so the age is a matter of memory only. After a
- * gap only a state that contains its position is of use. One is read for that at most every 5 s for each
+ * gap only a state that contains its position is of use, or one that was read after it: that one contains
+ * it, too, unless the database has lost the position since. One is read for that at most every 5 s for each
  * view, and every 60 s while gaps go on, because a table that causes gaps would otherwise be read without
  * end.
  *
@@ -18,7 +19,6 @@ import type { Table } from "../../../ChannelBase.ts"
 import * as Cursor from "../../../internal/cursorText.ts"
 import type { OutboxReader } from "../../OutboxReader.ts"
 import type { JoinError } from "../outbox/catchUp.ts"
-import { ReplayError } from "../outbox/outboxErrors.ts"
 import { type AdmittedReplay, ReplayAdmission } from "../outbox/replayAdmission.ts"
 import { Lease, SharedReads } from "../outbox/sharedReads.ts"
 import { NoState, type RowsAt, type StateError, type StateLimits } from "../outbox/state.ts"
@@ -35,8 +35,6 @@ export type { StateLimits } from "../outbox/state.ts"
 
 /** How long a state is shared, in milliseconds. */
 const sharedFor = 1000
-/** How many states are read for one gap. */
-const mostReads = 3
 /** The memory of all states, in states of the largest size. */
 const mostAtOnce = 8
 /** The part of a limit at which a warning is logged. */
@@ -47,6 +45,8 @@ type StateExit = Exit.Exit<ViewState, StateError>
 /** One read that subscribers of a view share. */
 interface SharedRead {
   readonly key: string
+  /** The position of the gap after which it began; `undefined` if it began for another reason. */
+  readonly after: string | undefined
 }
 
 /** What is known of the states of one view, also of one that was closed and opened again. */
@@ -145,7 +145,7 @@ export class SharedStates {
     return Effect.suspend(() => {
       const { table } = view.channel
       if (table === undefined && this.#last === undefined) {
-        return Effect.fail(new NoState({ channel: view.name }))
+        return Effect.fail(new NoState({ channel: view.name, reason: "definition" }))
       }
       const reads = this.#readsOf(view)
       if (after !== undefined) {
@@ -176,11 +176,11 @@ export class SharedStates {
     }
   }
 
-  #begin(): SharedRead {
-    return { key: String(++this.#reads) }
+  #begin(after?: string): SharedRead {
+    return { key: String(++this.#reads), after }
   }
 
-  /** A state that contains a position, and is another one than `unlike`. */
+  /** A state that contains a position or was read after it, and is another one than `unlike`. */
   #after(
     view: View<JoinError>,
     table: Table | undefined,
@@ -192,27 +192,25 @@ export class SharedStates {
     return Effect.gen({ self: this }, function* () {
       const older = reads.current
       let known: SharedRead | undefined
-      let read = 0
-      while (read < mostReads) {
+      while (true) {
         const { current } = reads
         if (current === undefined || current === known) {
           const now = Number((yield* Clock.monotonicTimeNanos) / 1_000_000n)
           const wait = reads.pace.pass(now)
           if (wait > 0) yield* Effect.sleep(wait)
-          else reads.current = this.#begin()
+          else reads.current = this.#begin(after)
           continue
         }
         known = current
-        const state = yield* yield* this.#get(view, table, reads, current, lease)
-        const contains = state !== unlike && Cursor.covers(outboxCursor(state.cursor), after)
-        // Positions of two databases cannot be compared: a state that was read later is as good as any.
-        if (contains ?? current !== older) return state
-        if (current !== older) read++
+        const outcome = yield* this.#get(view, table, reads, current, lease)
+        const isLater = current !== older || current.after === after
+        // A read that began before the gap says nothing about a later one.
+        if (Exit.isFailure(outcome) && !isLater) continue
+        const state = yield* outcome
+        if (state === unlike) continue
+        // The database has lost the position where a later state does not have it: no state will.
+        if (isLater || Cursor.covers(outboxCursor(state.cursor), after)) return state
       }
-      return yield* new ReplayError({
-        channel: view.name,
-        cause: new Error("the rows that were read do not contain the position of the gap")
-      })
     })
   }
 

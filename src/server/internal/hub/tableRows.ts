@@ -17,8 +17,9 @@ import * as Backoff from "../../../Backoff.ts"
 import type * as Channel from "../../../Channel.ts"
 import type { Codec, Table } from "../../../ChannelBase.ts"
 import * as Exact from "../../../internal/exact.ts"
-import { KeyedRows, type RowChange } from "./keyedRows.ts"
-import type { InvalidChannelName, InvalidWhere } from "../../../RealtimeError.ts"
+import { KeyedRows } from "./keyedRows.ts"
+import { changeOf, isTruncated } from "./rowChange.ts"
+import { InvalidChannelName, type InvalidWhere } from "../../../RealtimeError.ts"
 import type { SourceState } from "../../NotificationSource.ts"
 import type { DurableEvent, Item, OutboxReader } from "../../OutboxReader.ts"
 import { turns } from "../eventLoopTurns.ts"
@@ -34,6 +35,7 @@ import {
   StateTooLarge
 } from "../outbox/state.ts"
 import { read, rowText } from "../reading/reading.ts"
+import { keyOnWire } from "../reading/rowKey.ts"
 import type { Unfit } from "../reading/mismatch.ts"
 import * as Reconnecting from "../reconnecting.ts"
 import { keeps, routed } from "./durable.ts"
@@ -56,6 +58,8 @@ export interface FollowedRows<out A> {
    * those of `cursor`; the database is unavailable, or events were missing and the state is read again.
    */
   readonly status: "loading" | "live" | "stale"
+  /** The keys of rows that do not match the Schema, and are left out. The same list until it changes. */
+  readonly invalid: ReadonlyArray<unknown>
   /** The position of the rows; `undefined` while `loading`. */
   readonly cursor: string | undefined
 }
@@ -104,6 +108,7 @@ class Missed extends Data.TaggedError("Missed") {}
 class Collection<A> {
   readonly out: Queue.Queue<FollowedRows<A>, RowsError>
   readonly #name: string
+  readonly #table: Table
   readonly #codec: Codec<A>
   readonly #filter: Filter.Filter | undefined
   readonly #log: Told
@@ -112,6 +117,9 @@ class Collection<A> {
   /** Whether a state was read and no event is missing after it. */
   #follows = false
   #up = true
+  /** The keys of `held` of which `named` is made. */
+  #leftOut: ReadonlyArray<object> = []
+  #named: ReadonlyArray<object> = []
   #last: FollowedRows<A> | undefined
 
   constructor(
@@ -123,6 +131,7 @@ class Collection<A> {
   ) {
     this.out = out
     this.#name = name
+    this.#table = table
     this.#codec = table.rowCodec as Codec<A>
     this.#filter = filter
     this.#log = log
@@ -137,9 +146,21 @@ class Collection<A> {
   tell(always = false): void {
     const rows = this.#held.list
     const status = !this.isLoaded ? "loading" : this.#follows && this.#up ? "live" : "stale"
-    if (!always && this.#last?.rows === rows && this.#last.status === status) return
-    this.#last = { rows, status, cursor: this.#cursor }
+    const invalid = this.#invalid
+    const last = this.#last
+    if (!always && last?.rows === rows && last.status === status && last.invalid === invalid) return
+    this.#last = { rows, status, invalid, cursor: this.#cursor }
     Queue.offerUnsafe(this.out, this.#last)
+  }
+
+  /** The keys of the rows that are left out, as clients have them. */
+  get #invalid(): ReadonlyArray<object> {
+    const { leftOut } = this.#held
+    if (leftOut !== this.#leftOut) {
+      this.#leftOut = leftOut
+      this.#named = leftOut.map((key) => keyOnWire(this.#table, key))
+    }
+    return this.#named
   }
 
   /** The database is available, or not. */
@@ -202,7 +223,7 @@ class Collection<A> {
     const verdict = this.#filter && Filter.judge(this.#filter, Filter.parseMatch(match))
     if (verdict === "outside") return true
     const change = verdict === "unknown" ? undefined : changeOf(text)
-    if (change === undefined) return false
+    if (change === undefined || (verdict !== "leaves" && isTruncated(change))) return false
     const decode = () => {
       const row = read(this.#codec, this.#name, text, rowText, ["data"])
       if (Result.isSuccess(row)) return row.success
@@ -216,22 +237,11 @@ class Collection<A> {
   }
 }
 
-const operations: ReadonlySet<unknown> = new Set(["INSERT", "UPDATE", "DELETE"])
-
-/** The change that an event describes; `undefined` if it describes none. */
-const changeOf = (text: string): RowChange | undefined => {
-  try {
-    const json = Exact.parse(text, rowText) as Partial<RowChange> | null
-    return operations.has(json?.operation) ? (json as RowChange) : undefined
-  } catch {
-    return undefined
-  }
-}
-
 /** Whether waiting does not help. */
 const isLasting = <E>(error: E, isLoaded: boolean): error is E & RowsError =>
   error instanceof StateTooLarge ||
   error instanceof InvalidFilter ||
+  error instanceof InvalidChannelName ||
   error instanceof NoState ||
   // Later it may be a failover.
   (!isLoaded && isFault(error))
@@ -303,7 +313,7 @@ export const rowsOf =
         if (outbox === undefined) return yield* new NoOutbox({ channel: name })
         const { rows } = outbox
         if (table === undefined || !keeps(channel) || rows === undefined) {
-          return yield* new NoState({ channel: name })
+          return yield* new NoState({ channel: name, reason: "definition" })
         }
         const filter = Filter.make(yield* Effect.fromResult(table.where(name, options?.where)))
         const out = yield* Queue.sliding<FollowedRows<Channel.RowOf<D>>, RowsError>(1)

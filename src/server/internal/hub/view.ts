@@ -16,6 +16,7 @@ import type { InvalidPayload } from "../../../RealtimeError.ts"
 import { optionsOf, read } from "../reading/reading.ts"
 import type { Batch, BatchEvent, Step } from "./batch.ts"
 import { Missing, toldBy } from "./invalidMessage.ts"
+import { invalidChange } from "./rowChange.ts"
 import type { Told } from "./gapCounter.ts"
 import type { Part } from "../outbox/catchUp.ts"
 import type { Lease } from "../outbox/sharedReads.ts"
@@ -162,10 +163,12 @@ export class View<E = never> {
     const told = toldBy(text, id, tx)
     if (told !== undefined) return told
     const payload = read(this.#codec, this.name, text, this.#options)
-    if (Result.isFailure(payload)) return new Missing("invalid", id, tx, payload.failure)
+    const missing = (unfit: Missing["unfit"]) =>
+      new Missing("invalid", id, tx, unfit, invalidChange(this.channel.table, id, tx, text))
+    if (Result.isFailure(payload)) return missing(payload.failure)
     if (!wire) return { id, at, payload: payload.success, json: undefined, tx }
     const json = toJson(this, payload.success)
-    if (Result.isFailure(json)) return new Missing("invalid", id, tx, unsendable)
+    if (Result.isFailure(json)) return missing(unsendable)
     return { id, at, payload: payload.success, json: json.success, tx }
   }
 

@@ -14,7 +14,8 @@ import { Told } from "./gapCounter.ts"
 import { ofNothing } from "./history.ts"
 import type { OpenChannels } from "./openChannels.ts"
 import * as Pump from "./pump.ts"
-import { VolatileChannel, type VolatileEvent } from "./volatileChannel.ts"
+import * as VolatileBus from "./volatileBus.ts"
+import { keyOf, VolatileChannel, type VolatileEvent } from "./volatileChannel.ts"
 import { VolatileStream } from "./volatileStream.ts"
 
 /** The largest payload in bytes of UTF-8: half of what waits for a busy socket by default. */
@@ -54,6 +55,8 @@ export const make = (
       if (channel !== undefined) pump.push(channel, event)
     }
 
+    const sendOn = yield* VolatileBus.make(enter)
+
     return {
       missing: () => undefined,
       state: undefined,
@@ -75,14 +78,16 @@ export const make = (
             return Stream.fromEffectRepeat(stream.next)
           })
         ),
-      publish: (channel, json, publisher = "") =>
+      publish: (channel, json, publisher = "", _sent, latestBy) =>
         Effect.suspend(() => {
           const bytes = Buffer.byteLength(json)
           if (bytes > maxVolatileBytes) {
             return Effect.fail(new PayloadTooLarge({ channel, bytes, limit: maxVolatileBytes }))
           }
           const id = Cursor.formatLive(epoch, ++published)
-          enter(channel, { id, at: clock.currentTimeMillisUnsafe(), publisher, json })
+          const event = { id, at: clock.currentTimeMillisUnsafe(), publisher, json }
+          enter(channel, event)
+          sendOn(channel, () => keyOf(latestBy, json, publisher), event)
           return Effect.void
         }),
       resumes: false,

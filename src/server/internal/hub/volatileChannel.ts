@@ -11,6 +11,7 @@ import { maxBatchEvents, maxBatchText } from "../outbox/tail.ts"
 import { eventBytes } from "../ring.ts"
 import { Batch, type BatchEvent, isoOf, nowhere, type Piece } from "./batch.ts"
 import { Missing } from "./invalidMessage.ts"
+import { Newest } from "./newest.ts"
 import { type View, type ViewJoin, Views } from "./view.ts"
 
 /** A published payload, with what its publisher adds, so that every node may hand it on. */
@@ -49,9 +50,15 @@ export class VolatileBatch extends Batch {
   }
 }
 
+/** How much may wait for `deliver`. Beyond, the newest event of each key waits, within half of it. */
+const mostWaiting = { events: 4096, bytes: 4 * 1024 * 1024 }
+
 export class VolatileChannel extends Views {
   /** Events that wait for `deliver`. */
   #arrived: Array<VolatileEvent> = []
+  /** Their bytes, roughly. */
+  #bytes = 0
+  #dropped = 0
 
   protected override get resumes(): boolean {
     return false
@@ -59,13 +66,45 @@ export class VolatileChannel extends Views {
 
   /** Adds an event. Returns `true` when it is the first one that waits for `deliver`. */
   push(event: VolatileEvent): boolean {
-    return this.#arrived.push(event) === 1
+    this.#bytes += sizeOf(event)
+    const isFirst = this.#arrived.push(event) === 1
+    if (this.#arrived.length > mostWaiting.events || this.#bytes > mostWaiting.bytes) {
+      this.#shorten()
+    }
+    return isFirst
+  }
+
+  /** The events that were dropped since the last call because too many with different keys waited. */
+  takeDropped(): number {
+    const dropped = this.#dropped
+    this.#dropped = 0
+    return dropped
+  }
+
+  /** Keeps the newest event of each key. Views of different definitions may differ in their keys. */
+  #shorten(): void {
+    const fields = new Set<string | undefined>()
+    for (let view = this.first; view !== undefined; view = view.next) {
+      fields.add(view.channel.latestBy)
+    }
+    const { bytes, events } = mostWaiting
+    const newest = new Newest<VolatileEvent & { readonly bytes: number }>({
+      keys: events / 2,
+      bytes: bytes / 2
+    })
+    for (const event of this.#arrived) {
+      const keys = [...fields].map((field) => keyOf(field, event.json, event.publisher))
+      this.#dropped += newest.put(keys.join(" "), { ...event, bytes: sizeOf(event) })
+    }
+    this.#arrived = [...newest.entries()].map(([, event]) => event)
+    this.#bytes = this.#arrived.reduce((sum, event) => sum + sizeOf(event), 0)
   }
 
   /** Hands waiting events to the views. Returns the messages that were dropped. */
   deliver(): ReadonlyArray<Missing> {
     const arrived = this.#arrived
     this.#arrived = []
+    this.#bytes = 0
     const missing: Array<Missing> = []
     for (let view = this.first; view !== undefined; view = view.next) {
       this.#hand(view, arrived, missing)
@@ -110,8 +149,10 @@ export class VolatileChannel extends Views {
   }
 }
 
+const sizeOf = ({ json }: VolatileEvent): number => json.length + eventBytes
+
 /** The key of an event: its value of the field, as text. An event without the field counts for its publisher. */
-const keyOf = (latestBy: string | undefined, json: string, publisher: string): string => {
+export const keyOf = (latestBy: string | undefined, json: string, publisher: string): string => {
   if (latestBy === undefined) return publisher
   const fields = Object(JSON.parse(json)) as Readonly<Record<string, unknown>>
   return Object.hasOwn(fields, latestBy) ? JSON.stringify(fields[latestBy]) : publisher

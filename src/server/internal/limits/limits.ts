@@ -153,6 +153,7 @@ type Checked = Omit<DoorOptions, "channels"> & {
 export const checkOptions = ({
   authenticate,
   authorize,
+  control = serverDefaults.control,
   identityKey,
   origins,
   path = "/realtime",
@@ -177,6 +178,7 @@ export const checkOptions = ({
   if (slowConsumer !== "gap" && slowConsumer !== "disconnect") {
     throw Options.invalid("slowConsumer", slowConsumer, `"gap" or "disconnect"`)
   }
+  if (typeof control !== "boolean") throw Options.invalid("control", control, "true or false")
   if (!/^\/[^?#\s]*$/.test(path)) {
     throw Options.invalid("path", path, `a path without a query, such as "/realtime"`)
   }

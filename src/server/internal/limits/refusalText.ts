@@ -81,6 +81,12 @@ const unfit = refusal(
   "The filter has a value that its column cannot have, or that the database writes differently."
 )
 
+/** The channel of a route that no row can have. */
+const noRoute = refusal(
+  "channel/invalid-name",
+  "The channel name has a value that its column cannot have, or that the database writes differently."
+)
+
 /** The refusals of pages of history. */
 const noHistory = {
   volatile: refusal(
@@ -171,6 +177,10 @@ export const refusalOf = (error: unknown): Refusal => {
       return refusal("state/too-large", (error as StateTooLarge).message)
     case "InvalidFilter":
       return unfit
+    case "InvalidChannelName":
+      return noRoute
+    case "NoState":
+      return refusal("state/none")
     case "NoEvents":
       return eventless
     case "NoHistory":

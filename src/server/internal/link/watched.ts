@@ -107,6 +107,14 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
           watch = find(yield* read)
         }
         if (watch === undefined) return
+        const sharing = ((yield* load) ?? []).filter(
+          (one) => one.channel === channel && one.delivery === own
+        )
+        if (own === "durable" && sharing.length > 1) {
+          yield* Effect.logWarning(
+            `${sharing.length} tables are watched for channel "${channel}": ${sharing.map((one) => one.table).join(", ")}. It has no state, so its rows cannot be read. Watch each table for a channel of its own.`
+          )
+        }
         const differing = differencesOf(watch)
         if (differing.length > 0) {
           yield* Effect.logWarning(

@@ -1,9 +1,12 @@
 /**
  * Named consumers: each has a cursor in the database, which moves in the transaction of the work itself.
  *
- * A consumer locks its row first and compares the cursor, so exactly one of several workers with one name
- * handles each batch. The work and the new cursor are committed together or not at all: what a consumer
- * writes to this database happens exactly once.
+ * One of several workers with one name works at a time, by a lease; the others wait. What makes the work
+ * happen exactly once is the cursor alone: it moves only from where the worker read it, in the transaction
+ * of the work, so a worker that was overtaken rolls back.
+ *
+ * A worker that is stopped in the middle of its transaction keeps the locks that its work has taken. The
+ * next holder of the lease would wait for them, so it ends the session of that transaction.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
@@ -11,9 +14,11 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as Backoff from "../../../Backoff.ts"
 import { type DurableBatch, type DurableGap, OutboxReader } from "../../OutboxReader.ts"
+import type { NodeLease } from "./lease.ts"
 import type { OutboxFault } from "./outboxErrors.ts"
 import { sqlMessage, sqlState } from "../link/sqlState.ts"
 import { oldestStatement, parsePlace } from "./outbox.ts"
@@ -75,11 +80,28 @@ export type ConsumerError = ConsumerConflict | ConsumerGap | OutboxFault | SqlEr
 /** Another worker of the same name was faster. */
 class Superseded extends Data.TaggedError("Superseded")<{}> {}
 
+/** A transaction of another worker of the same name is open. */
+class Occupied extends Data.TaggedError("Occupied")<{}> {}
+
+/** The lock of a worker's transaction. Others can see which session has it, unlike the lock of a row. */
+const lock = "hashtextextended('realtime.consumers ' || $1, 0)"
+
+const forbidden = "42501"
+
+/** Takes the lock if it is free, and reads the cursor. */
+const occupyStatement = `select pg_try_advisory_xact_lock(${lock}) free, (select cursor from realtime.consumers where name = $1) cursor`
+
+/** Ends the session that has the lock. */
+const evictStatement = `select pg_terminate_backend(l.pid) from pg_locks l
+  where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    and (l.classid::bigint << 32 | l.objid::bigint) = ${lock}`
+
 /** The connection was lost, or PostgreSQL asks for a retry: the consumer resumes from its cursor. */
 const passes = (error: unknown): boolean =>
   isSqlError(error) && (error.isRetryable || /^(08|57P|40)/.test(sqlState(error) ?? ""))
 
-/** Consumes for ever. Reconnects by itself after a loss of the database. */
+/** Consumes for ever, while no other worker of the name does. Reconnects by itself after a loss of the database. */
 export const consumeItems = <E, R>(
   options: ConsumerOptions<E, R>
 ): Effect.Effect<never, E | ConsumerError, R | OutboxReader | PgClient> =>
@@ -122,53 +144,88 @@ export const consumeItems = <E, R>(
     const move = <E2, R2>(from: string, to: string, work: Effect.Effect<void, E2, R2>) =>
       sql.withTransaction(
         Effect.gen(function* () {
-          const held = yield* client.unsafe<{ readonly cursor: string }>(
-            "select cursor from realtime.consumers where name = $1 for update",
+          const [found] = yield* client.unsafe<{ readonly free: boolean; readonly cursor: string }>(
+            occupyStatement,
             [name]
           )
-          if (held[0]?.cursor !== from) return yield* new Superseded()
+          if (found?.free !== true) return yield* new Occupied()
+          if (found.cursor !== from) return yield* new Superseded()
           yield* work
-          yield* client.unsafe(
-            "update realtime.consumers set cursor = $2, updated_at = clock_timestamp() where name = $1",
-            [name, to]
+          const moved = yield* client.unsafe(
+            "update realtime.consumers set cursor = $2, updated_at = clock_timestamp() where name = $1 and cursor = $3 returning name",
+            [name, to, from]
           )
+          if (moved.length === 0) return yield* new Superseded()
         })
       )
 
-    const round = Effect.gen(function* () {
-      let cursor = yield* load
-      yield* Stream.runForEach(reader.batches(channel, { from: cursor }), (item) =>
-        Effect.gen(function* () {
-          const work: Effect.Effect<void, E | ConsumerGap, R> =
-            item._tag === "Batch"
-              ? onBatch(item)
-              : item._tag === "Position"
-                ? Effect.void
-                : onGap === undefined
-                  ? Effect.fail(new ConsumerGap({ name, channel, reason: item.reason }))
-                  : onGap(item)
-          yield* move(cursor ?? item.cursor, item.cursor, work)
-          cursor = item.cursor
-        })
-      )
-    })
+    let warned = false
+    /** Ends the transaction of a worker that lost the lease. */
+    const evict = Effect.catchIf(
+      client.unsafe(evictStatement, [name]),
+      (error) => sqlState(error) === forbidden,
+      () => {
+        const known = warned
+        warned = true
+        return known
+          ? Effect.void
+          : Effect.logWarning(
+              `The consumer "${name}" waits for the transaction of another worker, whose session it may not end: connect all nodes as one user.`
+            )
+      }
+    )
+
+    /** Handles batches for ever, one at a time, with the permit of `hands`. */
+    const round = (lease: NodeLease | undefined, hands: Semaphore.Semaphore) =>
+      Effect.gen(function* () {
+        let cursor = yield* load
+        yield* Stream.runForEach(reader.batches(channel, { from: cursor }), (item) =>
+          Effect.gen(function* () {
+            // The lease's end interrupts this.
+            if (lease?.held() === false) return yield* Effect.never
+            const work: Effect.Effect<void, E | ConsumerGap, R> =
+              item._tag === "Batch"
+                ? onBatch(item)
+                : item._tag === "Position"
+                  ? Effect.void
+                  : onGap === undefined
+                    ? Effect.fail(new ConsumerGap({ name, channel, reason: item.reason }))
+                    : onGap(item)
+            yield* hands.withPermit(move(cursor ?? item.cursor, item.cursor, work))
+            cursor = item.cursor
+          })
+        )
+      })
 
     // A transaction whose session is gone fails, and then dies because it cannot roll back.
     const errorsOf = ({ reasons }: Cause.Cause<unknown>) =>
       reasons.map((reason) =>
         reason._tag === "Fail" ? reason.error : reason._tag === "Die" ? reason.defect : undefined
       )
-    const rounds = round.pipe(
-      Effect.catchCause((cause) =>
-        errorsOf(cause).some((error) => error instanceof Superseded)
-          ? Effect.sleep(10)
-          : Effect.failCause(cause)
-      ),
-      Effect.forever
-    )
+    const rounds = (lease: NodeLease | undefined, hands: Semaphore.Semaphore) =>
+      round(lease, hands).pipe(
+        Effect.catchCause((cause) => {
+          const errors = errorsOf(cause)
+          if (errors.some((error) => error instanceof Superseded)) return Effect.sleep(10)
+          if (!errors.some((error) => error instanceof Occupied)) return Effect.failCause(cause)
+          return Effect.andThen(lease?.held() === true ? evict : Effect.void, Effect.sleep(50))
+        }),
+        Effect.forever
+      )
+    /** While this worker has the lease. What it has begun when it loses it ends by itself. */
+    const turn = Effect.gen(function* () {
+      // A conflict shows also where another worker has the lease.
+      yield* load
+      const lease = yield* reader.lease?.(`consume:${name}`) ?? Effect.succeed(undefined)
+      const hands = yield* Semaphore.make(1)
+      yield* Effect.raceFirst(
+        rounds(lease, hands),
+        lease === undefined ? Effect.never : Effect.andThen(lease.lost, hands.take(1))
+      )
+    }).pipe(Effect.scoped, Effect.forever)
     const reconnecting = yield* Reconnecting.make(Backoff.link, { fromStart: true })
     return yield* reconnecting(
-      () => rounds,
+      () => turn,
       (cause) => {
         const passing = errorsOf(cause).find(passes)
         if (passing === undefined || Cause.hasInterrupts(cause)) {

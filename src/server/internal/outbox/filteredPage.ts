@@ -19,19 +19,23 @@ export const candidates = 4096
 /** The arguments before those of the filter. */
 const before = { one: 11, route: 12 } as const
 
-const filtered = (scope: keyof typeof before, columns: number): string => {
-  const messages = before[scope] + 1
-  const parameters = Array.from({ length: columns }, (_, index) => messages + 1 + 2 * index)
+/** Whether a filter with so many columns may include the message "u". Its arguments begin with this parameter. */
+export const included = (columns: number, first: number): string => {
+  const parameters = Array.from({ length: columns }, (_, index) => first + 2 * index)
   const all = (each: (parameter: number) => string) => parameters.map(each).join(" and ")
-  const included = `(u.match is null or not starts_with(u.match, '{')
+  return `(u.match is null or not starts_with(u.match, '{')
     or not (${all((at) => `strpos(u.match, $${at}::text) > 0`)})
     or ${all((at) => `u.match like any($${at + 1}::text[])`)})`
+}
+
+const filtered = (scope: keyof typeof before, columns: number): string => {
+  const messages = before[scope] + 1
   return `select q.txid::text t, q.id::text i, q.channel c, case when q.included then q.payload end p, q.match x, ${writtenAt} at, q.more, k.snapshot::text h, k.k, k.there
 from (select snapshot, ${databaseOf(scope)} from realtime.horizon limit 1) k left join (
  select s.*, lead(s.id) over (order by s.id) is null last from (
   select p.*, lead(id) over w is not null more, row_number() over w r, count(*) filter (where included) over w n,
    coalesce(sum(size) filter (where included) over w, 0) - case when included then size else 0 end before from (
-   select u.*, ${included} included, ${size} size from (
+   select u.*, ${included(columns, messages + 1)} included, ${size} size from (
     ${messagesOf(scope)}
    ) u
   ) p window w as (order by p.id rows unbounded preceding)

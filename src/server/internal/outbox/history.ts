@@ -7,6 +7,8 @@
  */
 import * as Effect from "effect/Effect"
 import type { JoinError } from "./catchUp.ts"
+import type { Filter } from "../filter.ts"
+import { candidates, filteredArguments, included } from "./filteredPage.ts"
 import { type OutboxFault, ReplayError } from "./outboxErrors.ts"
 import { formatPosition, whole } from "./position.ts"
 import { parsePlace, stateStatement } from "./outbox.ts"
@@ -21,6 +23,8 @@ export interface HistoryRequest {
   readonly limit: number
   /** A page ends with the message that crosses so many bytes of payload. */
   readonly bytes: number
+  /** The reader leaves out messages that the filter excludes, and may leave in some of them. */
+  readonly filter?: Filter | undefined
 }
 
 /** Messages of a channel. Texts that report a gap are among them. */
@@ -29,6 +33,8 @@ export interface HistoryPage {
   readonly events: ReadonlyArray<DurableEvent>
   /** Whether the channel has messages before these. */
   readonly more: boolean
+  /** Where the page before this one ends. Default: at the id of the oldest message. */
+  readonly before?: string | undefined
 }
 
 /** The last event of a channel. */
@@ -64,10 +70,40 @@ from (select realtime.identity() k) k left join (
 ) q on q.r <= $3::int and q.before < $4::bigint
 order by q.id`
 
+/**
+ * The same without what a filter excludes. $5 and on: the filter. A page looks at a bounded number of
+ * messages. The last of them ends it, without its payload.
+ */
+const filteredHistory = (
+  columns: number
+) => `select q.id::text i, q.txid::text t, case when q.included then q.payload end p, q.match x, extract(epoch from q.created_at)::float8 at, q.more, k.k
+from (select realtime.identity() k) k left join (
+ select s.*, lead(s.id) over (order by s.id desc) is null ends from (
+  select p.*, lead(id) over w is not null more, row_number() over w r, count(*) filter (where included) over w n,
+   coalesce(sum(octet_length(payload)) filter (where included) over w, 0) - case when included then octet_length(payload) else 0 end before from (
+   select u.*, ${included(columns, 5)} included from (
+    select m.txid, m.id, m.payload, m.match, m.created_at from realtime.messages m
+     where ${below("$2")}
+     ${newestFirst} limit ${candidates + 1}
+   ) u
+  ) p window w as (order by p.id desc rows unbounded preceding)
+ ) s where s.r <= ${candidates} and s.n <= $3::int and s.before < $4::bigint
+) q on q.included or q.ends
+order by q.id`
+
+const statementOf = ({ filter }: HistoryRequest): string =>
+  filter === undefined ? historyStatement : filteredHistory(filter.columns.size)
+
 const historyArguments = (
   channel: string,
-  { before, bytes, limit }: HistoryRequest
-): ReadonlyArray<unknown> => [channel, before ?? String(lastId), limit, bytes]
+  { before, bytes, filter, limit }: HistoryRequest
+): ReadonlyArray<unknown> => [
+  channel,
+  before ?? String(lastId),
+  limit,
+  bytes,
+  ...(filter === undefined ? [] : filteredArguments(filter))
+]
 
 /** $1 the channel. A text that begins with a space reports a gap; those are short. */
 const lastEventStatement = `${stateStatement(
@@ -85,13 +121,15 @@ const parseHistory = (
 ): { readonly identity: string | null; readonly page: HistoryPage } => {
   const events = rows.flatMap((row): ReadonlyArray<DurableEvent> => {
     const { at, i, p, t, x } = row
-    if (i === null) return []
+    // No message at all, or one that only ends the page.
+    if (i === null || p === null) return []
     const match = (x ?? undefined) as string | undefined
     return [{ id: i as string, tx: t as string, at: millis(at), text: p as string, match }]
   })
   // The first row has the lowest id.
   const more = rows[0]?.["more"] === true
-  return { identity: rows[0]!["k"] as string | null, page: { events, more } }
+  const before = (rows[0]!["i"] ?? undefined) as string | undefined
+  return { identity: rows[0]!["k"] as string | null, page: { events, more, before } }
 }
 
 /** The same for the last event. */
@@ -148,7 +186,7 @@ export const reading = (
         read(
           channel,
           request.bytes,
-          historyStatement,
+          statementOf(request),
           historyArguments(channel, request),
           parseHistory
         ),

@@ -1,38 +1,77 @@
 /**
  * Decides when the reader looks next.
  *
- * A NOTIFY wakes the reader, but writers send at most one per 20 ms: after a wake it looks every few
- * milliseconds until it has found nothing for longer than that. Then it sleeps, and still looks at an
- * interval: that is the heartbeat, and the longest delay after a lost wake.
+ * A NOTIFY wakes the reader, and it looks at once. Writers send at most one per 20 ms, so a commit shortly
+ * after it sends none. One look when the 20 ms have passed finds it, unless it becomes visible later: then
+ * its transaction is still in progress, and the reader looks again until every transaction that had begun
+ * by then is over. So no commit waits longer than that, or half as long again as it took to become visible.
+ * Then the reader sleeps, and still looks at an interval: that is the heartbeat, and the longest delay after
+ * a lost wake.
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import { outboxReader, pollInterval } from "../../../internal/defaults.ts"
 
 export type Wake = "hybrid" | "notify" | "poll"
 
-/** Longer than the 20 ms for which the database holds a second NOTIFY back. */
-const activeMillis = 40
+/** Milliseconds from a wake until no commit is silent because of it: longer than the 20 ms in the database. */
+const silentMillis = 21
+
+/** After a look behind as many new messages the next one follows soon. */
+const busyMessages = 3
+
+/** So does it while the reader counts as many; the count falls by half in `halfMillis`: about 100 a second. */
+const busyCount = 10
+const halfMillis = 70
 
 interface Intervals {
-  /** Milliseconds between two looks after activity. */
+  /** Milliseconds between two looks while messages arrive. */
   readonly busy: number
   /** Milliseconds between two looks otherwise; `undefined` for 1 s, and 250 ms when polling. */
   readonly idle: number | undefined
 }
 
+/** What the last look says about the next one. */
+export interface Looked {
+  /** When its statement was sent, in milliseconds of the monotonic clock. */
+  readonly at: number
+  /** How many messages it found, of the channels that are followed. */
+  readonly found: number
+  /** How many messages were written since the look before, of all channels; 0 when none is visible yet. */
+  readonly written: number
+  /** Every transaction with a lower number was over. */
+  readonly xmin: bigint
+  /** No transaction had this number yet, nor a higher one. */
+  readonly next: bigint
+}
+
+/** Milliseconds of the monotonic clock. */
+export const monotonic: Effect.Effect<number> = Effect.map(
+  Clock.monotonicTimeNanos,
+  (nanos) => Number(nanos) / 1e6
+)
+
 export class Pace {
   readonly #times: Intervals
   readonly #nudges: Queue.Queue<void>
-  /** Looks left before the reader sleeps. */
-  #active = 0
   /** The current interval of polling, in milliseconds. */
   #step: number
+  /** From when on a look sees whether a commit is still silent because of the last wake. */
+  #due: number | undefined
+  /** The reader looks again until every transaction with a lower number is over. */
+  #until: bigint | undefined
+  /** The next interval of these looks, in milliseconds. */
+  #again: number
+  /** The messages that were written of late, and up to when. */
+  #count = 0
+  #counted = 0
 
   private constructor(times: Intervals, nudges: Queue.Queue<void>) {
     this.#times = times
     this.#nudges = nudges
     this.#step = times.busy
+    this.#again = times.busy
   }
 
   static make(times: Intervals): Effect.Effect<Pace> {
@@ -44,30 +83,49 @@ export class Pace {
     Queue.offerUnsafe(this.#nudges, undefined)
   }
 
-  /** `found`: whether the last look found a message. */
-  pause(wake: Wake, found: boolean): Effect.Effect<void> {
-    const { busy, idle } = this.#times
-    let delay: number
-    if (wake === "poll") {
-      this.#step = found ? busy : Math.min(idle ?? pollInterval, this.#step * 1.5)
-      delay = this.#step
-    } else {
-      if (found) this.#active = this.#looks(wake)
-      delay = this.#active > 0 ? busy : (idle ?? outboxReader.idleInterval)
-      if (this.#active > 0) this.#active--
-    }
-    return Effect.raceFirst(
-      Effect.sleep(delay),
-      Effect.tap(Queue.take(this.#nudges), () =>
-        Effect.sync(() => {
-          this.#active = this.#looks(wake)
-        })
+  /** The same for a NOTIFY, behind which other commits may be silent. */
+  readonly wake: Effect.Effect<void> = Effect.map(monotonic, (now) => {
+    this.#due = now + silentMillis
+    this.nudge()
+  })
+
+  /** Waits for the next look; `looked` is `undefined` before the first one. */
+  pause(wake: Wake, looked: Looked | undefined): Effect.Effect<void> {
+    return Effect.flatMap(monotonic, (now) =>
+      Effect.raceFirst(
+        Effect.sleep(Math.max(0, this.#delay(wake, looked, now))),
+        Queue.take(this.#nudges)
       )
     )
   }
 
-  #looks(wake: Wake): number {
+  #delay(wake: Wake, looked: Looked | undefined, now: number): number {
+    const { busy } = this.#times
+    if (wake === "poll") {
+      const idle = this.#times.idle ?? pollInterval
+      this.#step = (looked?.found ?? 0) > 0 ? busy : Math.min(idle, this.#step * 1.5)
+      return this.#step
+    }
+    const idle = this.#times.idle ?? outboxReader.idleInterval
     // Every commit notifies, so one look is enough.
-    return wake === "notify" ? 1 : Math.max(8, Math.ceil(activeMillis / this.#times.busy))
+    if (looked === undefined || wake === "notify") return idle
+    if (this.#due !== undefined && looked.at >= this.#due) {
+      this.#due = undefined
+      this.#until = looked.next
+      this.#again = busy
+    }
+    this.#count = this.#count / 2 ** ((looked.at - this.#counted) / halfMillis) + looked.written
+    this.#counted = looked.at
+    const isBusy = looked.written >= busyMessages || this.#count >= busyCount
+    let delay = isBusy ? Math.min(busy, idle) : idle
+    if (this.#until !== undefined) {
+      // Not whether the snapshot names a transaction: it names none above the last one that is over.
+      if (looked.xmin >= this.#until) this.#until = undefined
+      else {
+        delay = Math.min(delay, this.#again)
+        this.#again *= 2
+      }
+    }
+    return this.#due === undefined ? delay : Math.min(delay, this.#due - now)
   }
 }

@@ -126,37 +126,27 @@ export const make = (
       const current = tail
       const taken = table.take()
       if (!up || current === undefined || taken.next === current.taken.next) return false
-      current.advance(taken, followers.channels)
-      const channels = new Set(current.channels)
+      const { channels } = followers
+      const wanted = new Set(channels)
       for (const leg of legs(current.position, taken)) {
         let next = { ...leg }
         let more = true
         while (more) {
-          const page = table.page(next, limits, channels)
+          const page = table.page(next, limits, wanted)
           if (page === "retention") {
             begin("retention")
             return false
           }
           more = page.position.next !== undefined
-          followers.page(
+          const { messages, position } = page
+          followers.look(
             current,
-            batchesOfPage(
-              page,
-              next,
-              current.position,
-              current.identity,
-              current.tick,
-              followers.targets
-            ),
-            more,
+            { from: current.position, to: position, end: taken, channels, messages },
             now
           )
-          current.position = page.position
           next = { ...leg, id: page.position.id }
         }
       }
-      current.finished = true
-      followers.finish(current)
       return true
     }
 

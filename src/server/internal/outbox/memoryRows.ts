@@ -9,10 +9,10 @@
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { Table } from "../../../Channel.ts"
-import type { InvalidPayload } from "../../../RealtimeError.ts"
+import type { InvalidChannelName, InvalidPayload } from "../../../RealtimeError.ts"
 import * as Filters from "../filter.ts"
 import { type MemoryRow, MemoryTrigger, type RowMessage, type RowOptions } from "./memoryTrigger.ts"
-import { InvalidFilter, type RowsRequest, StateTooLarge } from "./state.ts"
+import { type InvalidFilter, type RowsRequest, StateTooLarge } from "./state.ts"
 
 /** One message that a transaction writes. */
 export interface Written {
@@ -207,10 +207,13 @@ export class MemoryRows {
     filter,
     limits,
     table
-  }: RowsRequest): Result.Result<ReadonlyArray<string>, StateTooLarge | InvalidFilter> {
+  }: RowsRequest): Result.Result<
+    ReadonlyArray<string>,
+    StateTooLarge | InvalidFilter | InvalidChannelName
+  > {
     const { rows, trigger } = this.held(table)
-    const issue = trigger.fault(channel, filter)
-    if (issue !== undefined) return Result.fail(new InvalidFilter({ channel, issue }))
+    const fault = trigger.fault(channel, filter)
+    if (fault !== undefined) return Result.fail(fault)
     const tooLarge = (limit: StateTooLarge["limit"], most: number, found: number) =>
       Result.fail(new StateTooLarge({ channel, limit, most, found }))
     const texts: Array<string> = []

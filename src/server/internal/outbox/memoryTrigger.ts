@@ -12,12 +12,14 @@ import type { Table } from "../../../Channel.ts"
 import { errorText } from "../../../internal/errorText.ts"
 import * as Exact from "../../../internal/exact.ts"
 import { once } from "../../../internal/payloadCodec.ts"
-import { InvalidPayload } from "../../../RealtimeError.ts"
+import { type InvalidChannelName, InvalidPayload } from "../../../RealtimeError.ts"
+import { formsOf } from "../columnTexts.ts"
 import type { Filter, Texts } from "../filter.ts"
 import { gapTexts } from "../gapText.ts"
 import { under } from "../reading/mismatch.ts"
 import { maxPayloadBytes } from "../sql/schema.ts"
 import { maxLiveBytes } from "../sql/triggers.ts"
+import { InvalidFilter, noRoute } from "./state.ts"
 
 /** What a watch says of a table beside its definition. */
 export interface RowOptions {
@@ -103,16 +105,13 @@ const columnOf = (field: Field) => {
     numeric: once(() => readsNumbers(asts())),
     write,
     /** Whether PostgreSQL would write a value of this column as this text. */
-    has: (text: string): boolean => {
-      const forms: Array<unknown> = [text]
-      if (/^(?:true|false|-?(?:0|[1-9]\d*))$/.test(text)) forms.push(Exact.parse(text))
-      return forms.some((form) => {
+    has: (text: string): boolean =>
+      formsOf(text).some((form) => {
         const decoded = decoder()(form)
         if (Result.isFailure(decoded)) return false
         const written = write(decoded.success)
         return Result.isSuccess(written) && textOf(written.success) === text
       })
-    }
   }
 }
 
@@ -285,16 +284,26 @@ export class MemoryTrigger {
   }
 
   /** What is wrong with a route or a filter, without its values; `undefined` where rows can be read by both. */
-  fault(channel: string, filter: Filter | undefined): string | undefined {
+  fault(
+    channel: string,
+    filter: Filter | undefined
+  ): InvalidFilter | InvalidChannelName | undefined {
     const { by, channel: whole } = this.table
     const route = channel === whole ? [] : channel.slice(whole.length + 1).split(":")
-    if (route.length > 0 && route.length !== by.length) return "it is no route of its table"
-    const routed = route.map((text, index) => [by[index]!, [text]] as const)
-    for (const [name, texts] of [...routed, ...(filter?.columns ?? [])]) {
-      const column = this.#matched.includes(name) ? this.#columns.get(name) : undefined
-      if (column === undefined) return `column "${name}" is not one to filter by`
+    const unlike = by.find((name, index) => {
+      const text = route[index]
+      return route.length > 0 && (text === undefined || !this.#columns.get(name)!.has(text))
+    })
+    if (unlike !== undefined || route.length > by.length) {
+      return noRoute(channel, unlike ?? by.join())
+    }
+    for (const [column, texts] of filter?.columns ?? []) {
+      const held = this.#matched.includes(column) ? this.#columns.get(column) : undefined
+      const invalid = (issue: string) =>
+        new InvalidFilter({ channel, column, issue: `column "${column}" ${issue}` })
+      if (held === undefined) return invalid("is not one to filter by")
       for (const text of texts) {
-        if (text !== null && !column.has(text)) return `column "${name}" has no such value`
+        if (text !== null && !held.has(text)) return invalid("has no such value")
       }
     }
     return undefined

@@ -33,6 +33,9 @@ export interface Page {
   readonly position: NodePosition
 }
 
+/** A row of an answer. */
+export type Row = { readonly [column: string]: unknown }
+
 /** The snapshot that a reader takes at the beginning of a tick. */
 export interface Taken {
   readonly snapshot: Cursor.PgSnapshot
@@ -57,13 +60,21 @@ const micros = (at: string): string => `round(extract(epoch from ${at}) * 100000
  * an open transaction. What lies between those numbers was over when the snapshot was taken, so a later
  * statement of the same era finds the same.
  */
-const lastMessage = (snapshot: string, bound: string): string => `(
+export const lastMessage = (snapshot: string, bound: string): string => `(
   select o.txid, o.id, ${micros("o.created_at")} at from (
     select hi, greatest(lead(hi) over (order by hi desc), ${bound}) lo from (
       select pg_snapshot_xmax(${snapshot}) union all select pg_snapshot_xip(${snapshot})) v(hi)) r
   cross join lateral (select o.txid, o.id, o.created_at from realtime.messages o
     where o.txid > r.lo and o.txid < r.hi order by o.txid desc, o.id desc limit 1) o
-  order by r.hi desc limit 1)`
+  where r.hi > ${bound} order by r.hi desc limit 1)`
+
+/**
+ * The last id drawn, as an expression. It never reads the sequence as a table. A writer that draws every 33rd
+ * id has 32 more in the row of the sequence while it writes the WAL, and a table is read without the lock
+ * that it holds meanwhile: the floor would be too high, and hide the next 32 messages. The function takes
+ * that lock.
+ */
+export const drawn = "coalesce(pg_sequence_last_value('realtime.messages_id_seq'), 0)"
 
 /**
  * The statement that takes a snapshot. It never runs inside a `begin`, where age() is frozen at its first
@@ -72,7 +83,7 @@ const lastMessage = (snapshot: string, bound: string): string => `(
  * nor on a standby, whose snapshots omit the transactions in progress. It is also the heartbeat, so it
  * waits for no lock on the messages.
  */
-export const takeStatement = `with l as materialized (select last_value - (not is_called)::int drawn from realtime.messages_id_seq),
+export const takeStatement = `with l as materialized (select ${drawn} drawn),
 n as materialized (
   select drawn, pg_snapshot_xmax(pg_current_snapshot()) x, age(pg_snapshot_xmax(pg_current_snapshot())::xid) a
   from l where pg_current_xact_id_if_assigned() is null and not pg_is_in_recovery())
@@ -91,8 +102,6 @@ export const lastArguments = (
 export const stateStatement = (columns: string): string =>
   `select pg_current_snapshot()::text s, t.txid::text tx, t.id::text i, t.at::text at, ${columns}
 from (select) one left join ${lastMessage("pg_current_snapshot()", "'0'::xid8")} t on true`
-
-type Row = { readonly [column: string]: unknown }
 
 /** Returns `undefined` when there is no message, or none above the bound. */
 export const parseWitness = (row: Row | undefined): Cursor.Witness | undefined =>
@@ -189,7 +198,7 @@ export type Scope = "all" | "some" | "one" | "route"
  * reader compares the era, because its positions hold within one. A replay uses normal forms, and compares
  * the identity and the witness, because its pool may be connected to another server meanwhile.
  */
-export const messagesOf = (scope: Scope): string => {
+export const messagesOf = (scope: Scope, most = "$6::int + 1"): string => {
   const columns = "m.txid, m.id, m.channel, m.payload, m.match, m.created_at"
   const where =
     scope === "all"
@@ -203,7 +212,7 @@ export const messagesOf = (scope: Scope): string => {
   const walk = (from: string, order: string) => `
    (select ${columns} from realtime.messages m
      where ${from} and not pg_visible_in_snapshot(m.txid, $5::pg_snapshot) and pg_visible_in_snapshot(m.txid, $1::pg_snapshot)
-     order by ${order} limit $6::int + 1)`
+     order by ${order} limit ${most})`
   const walkOf = (channel: string) =>
     walk(
       `(m.channel, m.id) > (${channel}, $4::bigint) and m.channel <= ${channel}`,
@@ -217,9 +226,9 @@ export const messagesOf = (scope: Scope): string => {
         : walk(`m.id > $4::bigint ${where}`, "m.id")
   return `select * from (
    (select m.* from unnest($2::xid8[]) x cross join lateral (
-     select ${columns} from realtime.messages m where m.txid = x and m.id > $3::bigint ${where} order by m.id limit $6::int + 1) m)
+     select ${columns} from realtime.messages m where m.txid = x and m.id > $3::bigint ${where} order by m.id limit ${most}) m)
    union all${walks}
-  ) u order by u.id limit $6::int + 1`
+  ) u order by u.id limit ${most}`
 }
 
 /** What a page says of the database that it is read from. */
@@ -234,21 +243,31 @@ export const writtenAt = "extract(epoch from q.created_at)::float8"
 /** What a message takes, of a row with what it is filtered by. */
 export const size = "(octet_length(payload) + coalesce(octet_length(match), 0))"
 
-const page = (scope: Scope): string =>
+const page = (scope: Scope, most?: string): string =>
   `select q.txid::text t, q.id::text i, q.channel c, q.payload p, q.match x, ${writtenAt} at, q.more, k.snapshot::text h, k.k, k.there
 from (select snapshot, ${databaseOf(scope)} from realtime.horizon limit 1) k left join (
  select p.*, lead(id) over w is not null more, row_number() over w r, sum(${size}) over w - ${size} before from (
-  ${messagesOf(scope)}
+  ${messagesOf(scope, most)}
  ) p window w as (order by p.id rows unbounded preceding)
 ) q on q.r <= $6::int and q.before < $7::bigint
 order by q.id`
 
-export const pageStatement: Readonly<Record<Scope, string>> = {
-  all: page("all"),
-  some: page("some"),
+/** Those of a replay. */
+export const pageStatement: Readonly<Record<"one" | "route", string>> = {
   one: page("one"),
   route: page("route")
 }
+
+/**
+ * Those of a reader, for as many messages as $6 says. Its session keeps one plan for all arguments, and for
+ * an unknown number the planner would expect a tenth of the table.
+ */
+export const readerPages = ({
+  messages
+}: PageLimits): Readonly<Record<"all" | "some", string>> => ({
+  all: page("all", String(messages + 1)),
+  some: page("some", String(messages + 1))
+})
 
 export interface PageLimits {
   readonly messages: number
@@ -303,6 +322,14 @@ export const parsePage = (rows: ReadonlyArray<Row>, leg: Leg): ParsedPage => {
   if (!Cursor.contains(leg.at.normal, horizon)) {
     return { page: "retention", more: false, id: 0n, database, there }
   }
+  return { ...parseMessages(rows, leg), database, there }
+}
+
+/** The messages of a page, and where it ends. */
+export const parseMessages = (
+  rows: ReadonlyArray<Row>,
+  leg: Leg
+): { readonly page: Page; readonly more: boolean; readonly id: bigint } => {
   const messages: Array<Message> = []
   for (const row of rows) {
     // Nothing, or the end of a page that a filter includes no more of.
@@ -321,8 +348,7 @@ export const parsePage = (rows: ReadonlyArray<Row>, leg: Leg): ParsedPage => {
   const last = rows[rows.length - 1]!
   const more = last["more"] === true
   const id = last["i"] === null ? leg.id : BigInt(last["i"] as string)
-  const position = more ? midway(leg, id) : endOf(leg)
-  return { page: { messages, position }, more, id, database, there }
+  return { page: { messages, position: more ? midway(leg, id) : endOf(leg) }, more, id }
 }
 
 /**

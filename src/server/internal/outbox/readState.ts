@@ -7,6 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import { openStatement } from "../sql/identity.ts"
+import { sharedTables } from "../sql/state.ts"
 import { ReplayError } from "./outboxErrors.ts"
 import { parsePlace, stateStatement } from "./outbox.ts"
 import { formatPosition, type Place, whole } from "./position.ts"
@@ -14,6 +15,8 @@ import type { AdmittedReplay } from "./replayAdmission.ts"
 import { known, type Answered, type ReplayPool } from "./replayPool.ts"
 import {
   InvalidFilter,
+  noRoute,
+  NoState,
   type RowsAt,
   type RowsRequest,
   type StateError,
@@ -51,6 +54,9 @@ const parse = (answered: ReadonlyArray<Answered>): Answer => {
   return { identity: (position["k"] ?? null) as string | null, place, fault, rows }
 }
 
+/** How often a state is read while its table is altered meanwhile. */
+const mostReads = 3
+
 /** The numbers that PostgreSQL accepts. */
 const most = { rows: 2_147_483_647, bytes: Number.MAX_SAFE_INTEGER }
 
@@ -72,11 +78,20 @@ export const readState =
     const invalid = (column: string) =>
       new InvalidFilter({
         channel,
+        column,
         issue: `column "${column}" cannot be filtered by such a value, or PostgreSQL writes the value in another way`
       })
     const read = ask(channel, statement, args, parse)
     const refusal = ({ name, value }: NonNullable<Answer["fault"]>): StateError => {
-      if (name === "filter") return invalid(value)
+      if (name === "filter") {
+        if (filter?.columns.has(value) === true) return invalid(value)
+        return table.by.includes(value)
+          ? noRoute(channel, value)
+          : failed("its table is watched with other routes")
+      }
+      if (name === "none" && value === sharedTables) {
+        return new NoState({ channel, reason: "shared" })
+      }
       if (name === "none") return failed(`it has no state: ${value}`)
       if (name === "altered") return failed("its table has just been altered")
       const [limit, bound] =
@@ -87,15 +102,16 @@ export const readState =
     }
     const admitted = Effect.gen(function* () {
       let answer = yield* read
-      // After a crash the identity is missing until a node opens the database. A table that was altered
-      // has another function after a look at it.
-      const cure =
-        answer.identity === null
-          ? openStatement
-          : answer.fault?.name === "altered"
-            ? "select from realtime.look()"
-            : undefined
-      if (cure !== undefined) {
+      for (let reads = 1; reads < mostReads; reads++) {
+        // After a crash the identity is missing until a node opens the database. A table that was altered
+        // has another function after a look at it, and one that was rewritten has rows again.
+        const cure =
+          answer.identity === null
+            ? openStatement
+            : answer.fault?.name === "altered"
+              ? "select from realtime.look()"
+              : undefined
+        if (cure === undefined) break
         yield* ask(channel, cure, [], () => undefined)
         answer = yield* read
       }

@@ -40,11 +40,16 @@ export interface OutboxOptions {
    * the heartbeat of the session.
    */
   readonly idleInterval?: Duration.Input | undefined
-  /** Time between two reads while messages arrive, default 5 ms. */
+  /**
+   * Time between two reads while messages arrive, default 5 ms: after a read with at least 3 messages, and
+   * while about 100 a second arrive. A reader that was woken reads at once, and again 21 ms later, because
+   * other commits sent no wake meanwhile. While one of them may still become visible, it reads at intervals
+   * that double from this time to `idleInterval`. When polling, it is the time after a read with a message.
+   */
   readonly busyInterval?: Duration.Input | undefined
   /**
-   * Time that PostgreSQL has to answer a heartbeat, default 2 s; ten times that for a page of messages.
-   * At the limit the reader closes the session and opens a new one.
+   * Time that PostgreSQL has to answer a read, default 2 s; ten times that for the first read of a session,
+   * and for each further page of messages. At the limit the reader closes the session and opens a new one.
    */
   readonly heartbeatTimeout?: Duration.Input | undefined
   /**

@@ -44,6 +44,11 @@ export type SnapshotError = NestedSnapshot | NotInstalled | NotPrimary | SqlErro
  * The query runs in a transaction of its own, REPEATABLE READ and READ ONLY, on the primary; inside another
  * transaction it fails with `NestedSnapshot`.
  *
+ * A query that waits for a TRUNCATE, or for an ALTER TABLE that rewrites the table, finds the table empty
+ * afterwards: PostgreSQL shows the new files to no earlier snapshot. After a TRUNCATE a gap follows the
+ * cursor. After an ALTER TABLE nothing follows, so read again after such a migration. The state of a
+ * `Channel.table` notices both and is read again by itself.
+ *
  * @category reading state
  * @since 0.1.0
  */

@@ -4,6 +4,7 @@
  */
 import * as Schema from "effect/Schema"
 import type * as Channel from "../../../Channel.ts"
+import { InvalidChannelName } from "../../../RealtimeError.ts"
 import type { Filter } from "../filter.ts"
 import type { OutboxFault, ReplayError } from "./outboxErrors.ts"
 import type { ReplaysOverloaded } from "./replayAdmission.ts"
@@ -60,6 +61,8 @@ export class StateTooLarge extends Schema.TaggedError<StateTooLarge>()("StateToo
 export class InvalidFilter extends Schema.TaggedError<InvalidFilter>()("InvalidFilter", {
   /** The channel that was asked for. */
   channel: Schema.String,
+  /** The column of the value. */
+  column: Schema.String,
   /** What is wrong, without the value. */
   issue: Schema.String
 }) {
@@ -67,6 +70,13 @@ export class InvalidFilter extends Schema.TaggedError<InvalidFilter>()("InvalidF
     return `The filter of channel "${this.channel}" does not fit: ${this.issue}.`
   }
 }
+
+/** No row has this route, because its column has no such text. */
+export const noRoute = (channel: string, column: string): InvalidChannelName =>
+  new InvalidChannelName({
+    channel,
+    reason: `has a value that column "${column}" cannot have, or that PostgreSQL writes in another way`
+  })
 
 /**
  * A channel has no state that the node can read.
@@ -76,10 +86,16 @@ export class InvalidFilter extends Schema.TaggedError<InvalidFilter>()("InvalidF
  */
 export class NoState extends Schema.TaggedError<NoState>()("NoState", {
   /** The channel that was asked for. */
-  channel: Schema.String
+  channel: Schema.String,
+  /** `definition`: it is no durable channel of a table. `shared`: several tables are watched for it. */
+  reason: Schema.Literals(["definition", "shared"])
 }) {
   override get message(): string {
-    return `Channel "${this.channel}" has no state that this node can read. Define it with Channel.table.`
+    return `Channel "${this.channel}" has no state that this node can read${
+      this.reason === "shared"
+        ? ", because several tables are watched for it. Watch each table for a channel of its own."
+        : ". Define it with Channel.table."
+    }`
   }
 }
 
@@ -88,6 +104,7 @@ export type StateError =
   | StateTooLarge
   | NoState
   | InvalidFilter
+  | InvalidChannelName
   | OutboxFault
   | ReplayError
   | ReplaysOverloaded

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { Budget, type RingLimits } from "../ring.ts"
+import { type Channels, legOf, type Look } from "./look.ts"
 import { Floors, type Message, type Page, type Take } from "./outbox.ts"
 import { atRest, formatPosition, type Leg, midway, type NodePosition, whole } from "./position.ts"
 import { DurableRing } from "./durableRing.ts"
@@ -151,7 +152,7 @@ export class Tail {
   /** Whether everything up to that end was handed out. */
   finished = true
   /** The channels read in the tick in progress, also when another session finishes it. */
-  channels: ReadonlyArray<string> = []
+  channels: Channels = []
   /** Those of them whose last batch ends in the middle of that tick. */
   readonly midway = new Set<string>()
   #end: string | undefined
@@ -190,7 +191,7 @@ export class Tail {
   }
 
   /** Begins a tick. A follower that attaches later starts at its end. */
-  advance(taken: Take, channels: ReadonlyArray<string>): void {
+  advance(taken: Take, channels: Channels): void {
     this.taken = taken
     this.channels = channels
     this.tick++
@@ -308,20 +309,38 @@ export class Followers {
     }
   }
 
-  /** Hands out a page of the tick in progress, which more pages may follow. */
-  page({ midway }: Tail, batches: ReadonlyArray<DurableBatch>, more: boolean, now: number): void {
+  /**
+   * Hands out a look in one step, so that the followers' batches and the position always agree. It begins
+   * where the tail stands. With another end than that of the tick in progress, it begins the next tick.
+   */
+  look(tail: Tail, look: Look, now: number): void {
+    const { end, to } = look
+    if (end !== tail.taken) tail.advance(end, look.channels)
+    const { midway } = tail
+    const batches = batchesOfPage(
+      { messages: look.messages, position: to },
+      legOf(look),
+      look.from,
+      tail.identity,
+      tail.tick,
+      this.targets
+    )
     for (const batch of batches) {
       this.hand(batch, now)
-      if (more) midway.add(batch.channel)
-      else midway.delete(batch.channel)
+      if (to.next === undefined) midway.delete(batch.channel)
+      else midway.add(batch.channel)
     }
+    tail.position = to
+    if (to.next === undefined && to.base.snapshot === end.snapshot) this.finish(tail)
   }
 
   /**
    * The tick in progress was handed out. A channel without events in its last page receives the position of
    * the tick's end, because a position in the middle of a tick cannot be compared with a state.
    */
-  finish({ end, midway, tick }: Tail): void {
+  finish(tail: Tail): void {
+    const { end, midway, tick } = tail
+    tail.finished = true
     if (midway.size > 0) this.tell({ _tag: "Position", cursor: end, tick, ends: true }, midway)
     midway.clear()
   }

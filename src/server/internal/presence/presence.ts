@@ -14,7 +14,7 @@ import type { BusState, Node, Part, Send } from "../../NodeBus.ts"
 import { Names, type SeatHolder } from "./names.ts"
 import { Replica } from "./replica.ts"
 import { Room } from "./room.ts"
-import { fromJson, keyOf, type Seat, toJson } from "./seat.ts"
+import { fromJson, seatKey, type Seat, toJson } from "./seat.ts"
 
 export interface PresenceOptions {
   /** Milliseconds that a member stays after its socket closed. */
@@ -138,7 +138,7 @@ export class Presence {
 
   /** Makes a member, or adds to one, with a state as JSON text. */
   sit(channel: string, holder: SeatHolder, state: string): OwnSeat {
-    const key = keyOf(channel, ++this.#seats)
+    const key = seatKey(channel, ++this.#seats)
     const member = this.#vacant(channel, holder, state) ?? this.#names.member(channel, holder)
     const id = idOf(this.#self, key)
     const seat: Seat = { channel, member, stamp: ++this.#stamp, id, state, away: undefined }

@@ -33,7 +33,7 @@ export const toJson = ({ away, member, stamp, state }: Omit<Seat, "channel" | "i
 }
 
 /** The key of a seat among those of its node. A channel's name contains no space. */
-export const keyOf = (channel: string, seat: number): string => `${channel} ${seat}`
+export const seatKey = (channel: string, seat: number): string => `${channel} ${seat}`
 
 /** Reads what another node says; `undefined` for what this version does not know. */
 export const fromJson = (id: string, key: string, json: Schema.Json): Seat | undefined => {

@@ -29,7 +29,6 @@ import { logFailure } from "./subscribeFailure.ts"
 import { Subscriber } from "./subscriber.ts"
 import { type AnySubscriber, type Subscription, Tenure } from "./subscription.ts"
 import { VolatileSubscriber } from "./volatileSubscriber.ts"
-import { textOf } from "./where.ts"
 
 /** A subscription that joined its view and does not send yet. */
 export interface BegunSubscription {
@@ -71,7 +70,7 @@ const readState = (
   unlike: ViewState | undefined
 ): Effect.Effect<ViewState, StateError> =>
   Effect.catchTag(match.delivery.stateOf!(view, after, lease, unlike), "InvalidFilter", (error) =>
-    textOf(where) === ""
+    where === undefined || !Object.hasOwn(where, error.column)
       ? // Only `authorize` filters here, so the client is not at fault.
         Effect.die(
           new InvalidBoundary({ channel: wish.channel, issue: `that does not fit: ${error.issue}` })

@@ -82,7 +82,13 @@ export const publishVolatile = (
     const sent = ruled === undefined ? readPublish(frame, match) : Result.succeed({ json: ruled })
     if (Result.isFailure(sent)) return Effect.succeed(sent.failure)
     if (clock() >= due) return Effect.succeed(expired)
-    const publishing = match.delivery.publish(frame.channel, sent.success.json, session)
+    const publishing = match.delivery.publish(
+      frame.channel,
+      sent.success.json,
+      session,
+      undefined,
+      match.channel.latestBy
+    )
     return Effect.match(publishing, { onFailure: refusalOf, onSuccess: () => undefined })
   })
 

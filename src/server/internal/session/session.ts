@@ -34,7 +34,7 @@ import { Port } from "./port.ts"
 import { anonymous, closeFor, prove, revoked } from "../auth/authenticate.ts"
 import { type ChannelRequest, Requests } from "./requests.ts"
 import type { Principal } from "../auth/callbacks.ts"
-import { overLimit, refusal } from "../limits/refusalText.ts"
+import { overLimit, type Refusal, refusal } from "../limits/refusalText.ts"
 import type { SessionContext } from "./sessionContext.ts"
 import { weightOf } from "./frameCost.ts"
 
@@ -94,6 +94,10 @@ export class Session implements Patient {
   /** The key of the session's identity; empty for an anonymous session. */
   get key(): string {
     return this.port.principal.key
+  }
+
+  get principal(): Principal {
+    return this.port.principal
   }
 
   /** Sends `bye` to a client that is past its hello. `reconnectAfter`: milliseconds. */
@@ -258,6 +262,10 @@ export class Session implements Patient {
     if (spoken !== version) {
       return this.port.close("versionNotSupported", undefined, `version ${version}`)
     }
+    if (this.#context.isBlind()) {
+      this.port.sendError(undefined, blind)
+      return this.port.close("flooding", undefined, "revocations are unknown")
+    }
     this.#phase = "greeting"
     if (this.#context.authenticate === undefined) return this.#welcome(anonymous)
     this.port.unanswered.holdEarly()
@@ -354,6 +362,12 @@ export class Session implements Patient {
   get #requests(): Requests {
     return (this.#asked ??= new Requests(this.port))
   }
+}
+
+/** The refusal of a node that cannot read what was revoked. */
+const blind: Refusal = {
+  ...refusal("server/overloaded", "The server cannot check revocations now: try again later."),
+  retryAfter: 2000
 }
 
 type Decoded = Result.Result<ClientFrame, FrameFault>

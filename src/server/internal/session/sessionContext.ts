@@ -26,6 +26,8 @@ export interface SessionContext extends Prover, Pick<Application, "authorize" | 
   /** Runs an effect that does not fail, without the cost of `run`. */
   readonly start: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly sourceIsUp: () => boolean
+  /** Whether the node does not know what was revoked, so that it accepts no new session. */
+  readonly isBlind: () => boolean
   /** Counts a refusal by the limit that was crossed, with its value, or by the error code. */
   readonly refused: (reason: string, most?: number) => void
   /** Logs that a rule of the application rejected a request; the same key is logged rarely. */

@@ -1,6 +1,7 @@
 /** The log about subscriptions and states that failed. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import { errorText } from "../../../internal/errorText.ts"
 import { refusalOf, sourceDown } from "../limits/refusalText.ts"
 import type { Port } from "./port.ts"
 
@@ -18,9 +19,11 @@ export const logFailure = (
     case "server/overloaded":
     case "rate/limited":
     case "subscribe/invalid-where":
+    case "channel/invalid-name":
       return Effect.void
+    case "state/none":
     case "state/too-large":
-      return context.notice(`${refused.code} ${channel}`, refused.message)
+      return context.notice(`${refused.code} ${channel}`, errorText(Cause.squash(cause)))
     default:
       return refused === sourceDown
         ? Effect.void

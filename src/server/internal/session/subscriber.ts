@@ -62,7 +62,7 @@ export class Subscriber<E = never> implements Sink {
   /** Ends the read of a subscriber that leaves, because it holds the session's turn. */
   #leaving: Deferred.Deferred<void> | undefined
 
-  /** Called with the cursor of each gap that the client receives. */
+  /** Called with the cursor of each batch that the client receives and after which it needs a state. */
   readonly #onGap: ((cursor: string) => void) | undefined
 
   constructor(view: View<E>, port: SubscriberPort, onGap?: (cursor: string) => void) {
@@ -151,7 +151,7 @@ export class Subscriber<E = never> implements Sink {
     if (this.#held === undefined) {
       if (batch.tick <= this.#after) return
       const outcome = this.#mailbox.offer(batch)
-      if (batch.gap !== undefined) this.#gap(batch, outcome)
+      if (batch.endsState) this.#gap(batch, outcome)
       if (outcome !== "written" && !this.#keeps(outcome)) this.#miss([batch])
       return
     }
@@ -171,7 +171,7 @@ export class Subscriber<E = never> implements Sink {
   /** Offers a batch of a replay. Returns `false` when the channel will resume from before it. */
   #pass(batch: Batch): boolean {
     const outcome = this.#mailbox.offer(batch)
-    if (batch.gap !== undefined) this.#gap(batch, outcome)
+    if (batch.endsState) this.#gap(batch, outcome)
     return this.#keeps(outcome)
   }
 

@@ -39,6 +39,8 @@ export class SubscriptionStates {
   readonly #leaving = Deferred.makeUnsafe<void>()
   /** The newest gap after which the client has no state. */
   #gap: string | undefined
+  /** The client needs a state, however old: its rights have changed. */
+  #fresh = false
   /** Requests that wait for a state. */
   #ids: Array<number> = []
   #reading = false
@@ -73,13 +75,13 @@ export class SubscriptionStates {
       const lease = this.#newLease()
       return Effect.tap(this.#options.read(undefined, lease), (state) =>
         Effect.sync(() => {
-          this.#begin(state, lease)
+          this.#send(state, lease)
         })
       )
     })
   }
 
-  #begin(state: ViewState, lease: Lease, ids?: ReadonlyArray<number>): void {
+  #send(state: ViewState, lease: Lease, ids?: ReadonlyArray<number>): void {
     this.#sender.begin(state, lease, ids)
     this.#lease = undefined
     this.#last = new WeakRef(state)
@@ -98,6 +100,13 @@ export class SubscriptionStates {
     this.#read()
   }
 
+  /** The client receives a gap because it may see other rows: as at the start, any state has them. */
+  begin(): void {
+    if (!this.#options.again) return
+    this.#fresh = true
+    this.#read()
+  }
+
   /** The client asks for the state. Requests that come before it is read share one. */
   ask(id: number): void {
     this.#ids.push(id)
@@ -108,6 +117,7 @@ export class SubscriptionStates {
   leave(): ReadonlyArray<number> {
     this.#left = true
     this.#gap = undefined
+    this.#fresh = false
     this.#lease?.end()
     Deferred.doneUnsafe(this.#leaving, Effect.void)
     return [...this.#sender.drop(), ...this.#ids.splice(0)]
@@ -116,7 +126,8 @@ export class SubscriptionStates {
   /** Whether a state is needed now: a request waits until the state before it is sent. */
   get #isDue(): boolean {
     if (this.#left) return false
-    return this.#gap !== undefined || (this.#ids.length > 0 && this.waiting === undefined)
+    if (this.#fresh || this.#gap !== undefined) return true
+    return this.#ids.length > 0 && this.waiting === undefined
   }
 
   #read(): void {
@@ -138,13 +149,15 @@ export class SubscriptionStates {
       const after = this.#gap
       const lease = this.#newLease()
       return Effect.matchCauseEffect(this.#options.read(after, lease, this.#last?.deref()), {
-        onFailure: (cause) =>
-          after === undefined
-            ? Effect.andThen(
-                Effect.forEach(this.#ids.splice(0), (id) => this.#options.refuse(id, cause)),
-                this.#next()
-              )
-            : this.#options.lost(cause),
+        onFailure: (cause) => {
+          // For a gap that has another one behind it now: the state is read for that one.
+          if (this.#gap !== after) return this.#next()
+          if (after !== undefined || this.#fresh) return this.#options.lost(cause)
+          const refused = Effect.forEach(this.#ids.splice(0), (id) =>
+            this.#options.refuse(id, cause)
+          )
+          return Effect.andThen(refused, this.#next())
+        },
         onSuccess: (state) => {
           this.#take(state, lease, after)
           return this.#next()
@@ -159,7 +172,8 @@ export class SubscriptionStates {
     const gap = this.#gap
     if (gap !== undefined && gap !== after && covers(state.cursor, gap) !== true) return
     this.#gap = undefined
-    this.#begin(state, lease, this.#ids.splice(0))
+    this.#fresh = false
+    this.#send(state, lease, this.#ids.splice(0))
     this.#options.follow(state.cursor)
   }
 }

@@ -294,7 +294,7 @@ export class Subscriptions {
       cursor: join.cursor,
       ...(label === undefined ? {} : { now: label })
     })
-    tenure.states?.gap(join.cursor)
+    tenure.states?.begin()
     for (const id of subscription.takeAsked()) subscription.ask(id)
     return Effect.andThen(
       tenure.subscriber.go(join),

@@ -2,6 +2,7 @@
  * The filter of a `subscribe`: its name within a session, and the refusal of one that the channel has not.
  */
 import type { Where } from "../../../Frame.ts"
+import { unfitColumn } from "../columnTexts.ts"
 import { make } from "../filter.ts"
 import { type Refusal, refusal } from "../limits/refusalText.ts"
 import type { Match } from "./registry.ts"
@@ -40,7 +41,11 @@ export const whereRefused = (
     const value = where[column]
     return Array.isArray(value) && value.length > maxValues
   })
-  return long === undefined
+  if (long !== undefined) {
+    return invalid(`A filter has at most ${maxValues} values for a column, and ${long} has more.`)
+  }
+  const unfit = unfitColumn(table!, where)
+  return unfit === undefined
     ? undefined
-    : invalid(`A filter has at most ${maxValues} values for a column, and ${long} has more.`)
+    : invalid(`The filter has a value of ${unfit} that does not match its Schema.`)
 }

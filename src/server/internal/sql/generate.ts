@@ -196,7 +196,7 @@ $$`,
   `-- The facts that the functions of a table rely on.
 create or replace function realtime.signature(rel oid) returns text
 language sql stable ${path} as $$
-  select concat_ws('|', 4, rel::oid, current_setting('server_version_num')::int / 10000,
+  select concat_ws('|', 5, rel::oid, current_setting('server_version_num')::int / 10000,
     (select string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.attcollation, a.attgenerated), ',' order by a.attnum)
       from pg_attribute a where a.attrelid = rel and a.attnum > 0 and not a.attisdropped),
     (select concat_ws(' ', i.indexrelid, i.indkey, i.indnkeyatts, c.relname) from pg_index i join pg_class c on c.oid = i.indexrelid

@@ -1,11 +1,14 @@
 /** The whole install, as statements in their order. */
 import { createHash } from "node:crypto"
+import { busSecret } from "./busSecret.ts"
 import { generate } from "./generate.ts"
 import { identity, openStatement } from "./identity.ts"
+import { leases } from "./leases.ts"
 import { before, marked, noted, recognise, refuseOlder, remove } from "./ownership.ts"
 import { publish } from "./publish.ts"
 import { retention } from "./retention.ts"
 import { appRole, lockDown, nodeRole, nodesAgain } from "./roles.ts"
+import { revocations } from "./revocations.ts"
 import { schema, schemaVersion } from "./schema.ts"
 import { state } from "./state.ts"
 import { triggers } from "./triggers.ts"
@@ -33,6 +36,9 @@ const objects: ReadonlyArray<string> = [
   ...publish,
   ...watch,
   ...retention,
+  ...busSecret,
+  ...leases,
+  ...revocations,
   ...marked,
   ...lockDown
 ]

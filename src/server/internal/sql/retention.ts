@@ -51,7 +51,7 @@ begin
   if ours then
     -- Every node relies on a mark: a wrong pair hides messages from readers, and a wrong snapshot prunes
     -- messages that no node has seen.
-    if upkeep.drawn > (select last_value from realtime.messages_id_seq)
+    if upkeep.drawn > coalesce(pg_sequence_last_value('realtime.messages_id_seq'), 0)
       or upkeep.next < pg_snapshot_xmax(upkeep.snapshot) or upkeep.next::text::numeric > now_
       or exists (select from realtime.messages m where m.txid >= upkeep.next and m.id <= upkeep.drawn)
       or realtime.top(upkeep.snapshot) <> '0' and not exists (select from realtime.messages m where m.txid = realtime.top(upkeep.snapshot)) then

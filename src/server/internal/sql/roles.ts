@@ -44,10 +44,17 @@ const nodeFunctions = [
   "realtime.state(text, text, text, text, text, int, bigint)",
   "realtime.look()",
   "realtime.troubles()",
-  "realtime.unrouted()"
+  "realtime.unrouted()",
+  "realtime.take_lease(text, text, text)",
+  "realtime.renew_lease(text, text, bigint)",
+  "realtime.release_lease(text, text, bigint)",
+  "realtime.revoke(text, text, timestamptz)"
 ].join(", ")
 
-/** Grants the node functions again: a node role before an upgrade stays one, also for new functions. */
+/** What nodes read beside the outbox, since version 6. */
+const nodeTables = "realtime.bus_secrets, realtime.revocations"
+
+/** Grants these again: a node role before an upgrade stays one, also for what is new. */
 export const nodesAgain = `do $$
 declare
   node record;
@@ -55,6 +62,7 @@ begin
   for node in select distinct a.grantee::regrole role from pg_proc p cross join lateral aclexplode(p.proacl) a
     where p.oid = 'realtime.prune(int)'::regprocedure and a.privilege_type = 'EXECUTE' and a.grantee not in (0, p.proowner) loop
     execute format('grant execute on function ${nodeFunctions} to %s', node.role);
+    execute format('grant select on ${nodeTables} to %s', node.role);
   end loop;
 end $$`
 
@@ -64,7 +72,7 @@ export const nodeRole = (name: string): ReadonlyArray<string> => {
   return [
     create(name),
     `grant usage on schema realtime to ${role}`,
-    `grant select on realtime.messages, realtime.horizon, realtime.marks, realtime.settings, realtime.epoch, realtime.watched to ${role}`,
+    `grant select on realtime.messages, realtime.horizon, realtime.marks, realtime.settings, realtime.epoch, realtime.watched, ${nodeTables} to ${role}`,
     `grant select on sequence realtime.messages_id_seq to ${role}`,
     `grant select, insert, update, delete on realtime.consumers to ${role}`,
     `grant execute on function ${nodeFunctions} to ${role}`,

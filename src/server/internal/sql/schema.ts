@@ -10,7 +10,7 @@ import { pgInstaller as Defaults } from "../../../internal/defaults.ts"
  * The version of all objects; raise it with every change of an object. A node rejects an older install at
  * start, and `install` upgrades it.
  */
-export const schemaVersion = 5
+export const schemaVersion = 6
 
 /** The largest payload of one message in bytes of UTF-8: half of what the driver accepts by default. */
 export const maxPayloadBytes = 8 * 1024 * 1024

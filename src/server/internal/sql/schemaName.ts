@@ -37,6 +37,15 @@ export const schemaNameFault = (schema: string): string | undefined =>
 export const wakeChannel = (schema: string): string =>
   schema === usual ? usual : `${usual}:${schema}`
 
+/**
+ * The NOTIFY channel of the bus between the nodes of an install. No schema has a colon in its name, so it
+ * never is a channel that wakes readers.
+ */
+export const busChannel = (schema: string): string => `${usual}:bus:${schema}`
+
+/** Whether a reserved name is one of those, which only a bus uses. */
+export const isBusChannel = (name: string): boolean => name.startsWith(busChannel(""))
+
 /** `realtime` as a schema, as the prefix of a setting or a trigger, and as the channel of a wake. */
 const places =
   /(?<![-\w."])realtime(?=\.)|(?<=schema (?:if (?:not )?exists )?"?)realtime(?!\w)|(?<=regnamespace\(')realtime(?='\))|realtime(?='::regnamespace)|(?<=nspname (?:= |in \()')realtime(?=')|(?<=!\??)realtime(?=_)|(?<=pg_notify\(')realtime(?=')/g

@@ -68,8 +68,12 @@ begin
     end if;
     all_ := all_ || row_;
   end loop;
-  -- The table is locked against it by now.
-  if @altered@ then
+  -- The table is locked against both by now. TRUNCATE and ALTER TABLE write new files, of which an earlier
+  -- snapshot sees no rows; pg_class is read by the snapshot, and pg_relation_filenode() as it is.
+  if @altered@ or exists (
+    with recursive part(oid) as (select @rel@::oid union select i.inhrelid from part p join pg_inherits i on i.inhparent = p.oid)
+    select from part p left join pg_class c on c.oid = p.oid
+    where pg_relation_filenode(p.oid) is distinct from nullif(c.relfilenode, 0)) then
     return query select 'altered', null::text;
     return;
   end if;
@@ -79,6 +83,9 @@ end`
 /** A table whose events tell of all of its rows. */
 const whole = (watched: string): string =>
   `${watched}.delivery = 'durable' and coalesce(${watched}.definition ->> 'insert', ${watched}.definition ->> 'update', ${watched}.definition ->> 'delete') is null`
+
+/** Why there is no state of a channel that has the events of several tables. */
+export const sharedTables = "several tables are watched for it"
 
 /** The number of a table's function; NULL where it is missing, or where its owner is not that of the table. */
 const functionOf = (watched: string): string =>
@@ -174,8 +181,8 @@ end $generate$`,
 
   `-- The rows of a table, or of one of its routes, that a filter includes: JSON of the texts that each column may
 -- have, with null for NULL. Rows without a fault, in the order of the primary key, or one fault: 'none' with the
--- reason, 'filter' with the column, 'rows' and 'bytes' with how many there are at least, or 'altered', which
--- realtime.look() mends.
+-- reason, 'filter' with the column, 'rows' and 'bytes' with how many there are at least, or 'altered': the table
+-- was altered or rewritten. realtime.look() and another snapshot mend it.
 create or replace function realtime.state(channel text, topic text, schema_ text, table_ text, filter text, max_rows int, max_bytes bigint)
 returns table (fault text, value text) language plpgsql stable security definer ${path} as $$
 #variable_conflict use_variable
@@ -188,6 +195,9 @@ begin
     where x.channel = topic and x.delivery = 'durable' order by (c.relname = table_ and c.relnamespace::regnamespace::text = quote_ident(schema_)) desc limit 1;
   if w.id is null then
     return query select 'none', 'no table is watched for it with delivery durable';
+  elsif exists (select from realtime.watched x join pg_class c on c.oid = x.rel
+    where x.channel = topic and x.delivery = 'durable' and x.id <> w.id) then
+    return query select 'none', ${literal(sharedTables)};
   elsif not (${whole("w")}) then
     return query select 'none', 'its table is watched with conditions';
   elsif ${functionOf("w")} is null and w.signature is distinct from realtime.signature(w.rel) then

@@ -1,0 +1,7 @@
+/**
+ * What nodes say to each other over NATS. Needs `@nats-io/transport-node`.
+ *
+ * @since 0.1.0
+ */
+export * as NatsBus from "./NatsBus.ts"
+export * as NatsConnection from "./NatsConnection.ts"

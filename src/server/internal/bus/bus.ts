@@ -1,0 +1,358 @@
+/**
+ * The bus of a node: messages of its parts become envelopes on a carrier, and envelopes of other nodes
+ * become messages of its parts.
+ *
+ * In: a carrier, and what the keys are made from. Out: the service `NodeBus`. The bus batches, encrypts,
+ * numbers and probes; `Members` knows the other nodes. Nothing here is certain to arrive.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Metric from "effect/Metric"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import { errorText } from "../../../internal/errorText.ts"
+import {
+  type BusState,
+  MessageTooLarge,
+  type Node,
+  NodeBus,
+  type NodeChange,
+  type Part
+} from "../../NodeBus.ts"
+import * as metrics from "../metrics.ts"
+import type { BusTimes } from "./busOptions.ts"
+import type { Carrier } from "./carrier.ts"
+import { CounterWindow } from "./counterWindow.ts"
+import * as Envelope from "./envelope.ts"
+import { Members } from "./members.ts"
+import { packed, type Parcel, Waiting } from "./outgoing.ts"
+import { maxMessageBytes, Pieces } from "./pieces.ts"
+
+/** What the keys are made from, and how to read it again. */
+export interface Keys {
+  /** `undefined` until they were read once. */
+  readonly current: () => Envelope.Secrets | undefined
+  /** Reads them now: a text arrived that they do not decrypt. Fails never. */
+  readonly again: Effect.Effect<void>
+}
+
+/** An envelope is dropped when its time differs by more, in milliseconds. */
+const maxOff = 30_000
+
+/** Heartbeats in a row that may stay unheard by their own sender. */
+const maxUnheard = 3
+
+/** Milliseconds until a deaf bus opens another connection again. */
+const renewEvery = 30_000
+
+/** Milliseconds that a carrier has for one text. */
+const sendTimeout = 5000
+
+/** Texts that wait while the keys are read again. */
+const maxDoubted = 64
+
+/** Milliseconds between two reads of the keys because of a text. */
+const doubtEvery = 1000
+
+/** Milliseconds between two log lines of one reason. */
+const sayEvery = 60_000
+
+/** What the log says of what the bus drops. The other reasons are usual. */
+const drops: Readonly<Record<string, string>> = {
+  forged:
+    "The bus received a message that no node of this database encrypted. Any role that can log in may send such, and it does nothing. If other nodes are missing, compare their secret: it is read from the database each 10 s.",
+  late: `The bus dropped a message whose time is more than ${maxOff / 1000} s off. Set the clocks of the nodes: they do not hear each other otherwise.`,
+  full: "The bus dropped a message of this node, because too many wait to be sent.",
+  over: "The bus hears a node that has ended, or two running nodes have the same name. Give each node a name of its own."
+}
+
+export const make = (
+  carrier: Carrier,
+  keys: Keys,
+  { self, times }: { readonly self: Node; readonly times: BusTimes }
+): Effect.Effect<NodeBus["Service"], never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const services = yield* Effect.context<never>()
+    const runFork = Effect.runForkWith(services)
+    const scope = yield* Effect.scope
+    /** Milliseconds of the monotonic clock. */
+    const mono = () => Number(clock.monotonicTimeNanosUnsafe() / 1000n) / 1000
+    const now = () => clock.currentTimeMillisUnsafe()
+    const state = yield* SubscriptionRef.make<BusState>("down")
+    const parts = new Map<string, Part>()
+    const waiting = new Waiting()
+    const some = Latch.makeUnsafe(false)
+    const pieces = new Pieces()
+    const own = new CounterWindow()
+    let counter = 0
+    let messageId = 0
+    /** When this node last heard a heartbeat of its own, or got a connection. */
+    let heardOwnAt = mono()
+    /** Whether it heard one ever, and whether the last one left. */
+    let heardOwn = false
+    let left = false
+    let renewedAt = -Infinity
+
+    const log = (line: string): void => {
+      runFork(Effect.annotateLogs(Effect.logWarning(line), "component", "effect-realtime bus"))
+    }
+    const said = new Map<string, number>()
+    const say = (reason: string, line: string): void => {
+      const at = mono()
+      if (at - (said.get(reason) ?? -Infinity) < sayEvery) return
+      said.set(reason, at)
+      log(line)
+    }
+    const dropped = (reason: string, count = 1): void => {
+      Metric.withAttributes(metrics.busDropped, { reason }).updateUnsafe(count, services)
+      const line = drops[reason]
+      if (line !== undefined) say(reason, line)
+    }
+
+    /** Hands something to a part, whose faults are its own. */
+    const hand = (topic: string, call: () => void): void => {
+      try {
+        call()
+      } catch (defect) {
+        say(`defect ${topic}`, `The part "${topic}" of this node failed: ${errorText(defect)}`)
+      }
+    }
+
+    const changed = (change: NodeChange): void => {
+      for (const [topic, part] of parts) hand(topic, () => part.changed?.(change))
+      metrics.busNodes.updateUnsafe(here(), services)
+    }
+    const members = new Members(times, changed)
+    const here = () => members.list(mono()).filter((one) => one.state === "here").length
+
+    // --- receiving ---------------------------------------------------------------------------------
+
+    const deliver = (entry: Envelope.BusEntry | undefined, from: Node): void => {
+      if (entry === undefined) return dropped("malformed")
+      if (entry.to !== undefined && entry.to !== self.incarnation) return
+      const part = parts.get(entry.topic)
+      if (part === undefined) return
+      const receive = entry.kind === "beat" ? part.heard : part.receive
+      hand(entry.topic, () => receive?.(entry.content, from))
+    }
+
+    const take = (envelope: Envelope.Envelope): void => {
+      const { node, piece } = envelope
+      if (Math.abs(envelope.time - now()) > maxOff) return dropped("late")
+      if (node.incarnation === self.incarnation) {
+        // Its own batches return as well, and a stranger may send them again.
+        if (own.accept(envelope.counter) && envelope.sort === "beat") heardSelf()
+        return
+      }
+      const untaken = members.hear(envelope, mono())
+      if (untaken !== undefined) return dropped(untaken)
+      metrics.busReceived.updateUnsafe(1, services)
+      for (const entry of envelope.entries) deliver(entry, node)
+      if (piece === undefined) return
+      const whole = pieces.add(node, piece, mono())
+      if (whole !== undefined) deliver(Envelope.entryOfBytes(whole), node)
+    }
+
+    /** Texts that no key decrypts, until the keys were read again. */
+    let doubted: Array<string> = []
+    const inDoubt = Latch.makeUnsafe(false)
+
+    const hear = (text: string): void => {
+      const secrets = keys.current()
+      const envelope = secrets === undefined ? undefined : Envelope.unseal(secrets, text, now())
+      if (envelope !== undefined) return take(envelope)
+      if (doubted.length >= maxDoubted) return dropped("forged")
+      doubted.push(text)
+      inDoubt.openUnsafe()
+    }
+
+    const resolving = Effect.gen(function* () {
+      yield* inDoubt.await
+      yield* keys.again
+      const secrets = keys.current()
+      const texts = doubted
+      doubted = []
+      inDoubt.closeUnsafe()
+      for (const text of texts) {
+        const envelope = secrets === undefined ? undefined : Envelope.unseal(secrets, text, now())
+        if (envelope === undefined) dropped("forged")
+        else take(envelope)
+      }
+      yield* Effect.sleep(doubtEvery)
+    })
+
+    // --- sending -----------------------------------------------------------------------------------
+
+    /** Sends envelopes one after the other; whether all left. */
+    const sendAll = Effect.fnUntraced(function* (parcels: ReadonlyArray<Parcel>) {
+      for (const parcel of parcels) {
+        const secrets = keys.current()
+        if (secrets === undefined) return false
+        const text = Envelope.seal(secrets, {
+          ...parcel,
+          node: self,
+          counter: counter++,
+          time: now()
+        })
+        const sent = yield* carrier.send(text).pipe(
+          Effect.timeout(sendTimeout),
+          Effect.as(true),
+          Effect.catch(() => Effect.succeed(false))
+        )
+        if (!sent) {
+          dropped("unsent")
+          return false
+        }
+        metrics.busSent.updateUnsafe(1, services)
+      }
+      return true
+    })
+    const room = () => Envelope.roomIn(carrier.maxBytes(), self)
+    const nextId = () => messageId++
+    const flush = Effect.suspend(() => sendAll(packed(waiting.take(), room(), "batch", nextId)))
+
+    const flushing = Effect.gen(function* () {
+      yield* some.await
+      yield* Effect.sleep(times.batchWindow)
+      some.closeUnsafe()
+      yield* flush
+    })
+
+    const post = (topic: string, content: unknown, to: Node | undefined): void => {
+      if (to?.incarnation === self.incarnation) return
+      const text = Envelope.entryText({ kind: "message", topic, content, to: to?.incarnation })
+      const bytes = Buffer.byteLength(text)
+      if (bytes > maxMessageBytes) {
+        dropped("too-large")
+        say("too-large", new MessageTooLarge({ topic, bytes, limit: maxMessageBytes }).message)
+      } else if (waiting.add(text)) some.openUnsafe()
+      else dropped("full")
+    }
+
+    // --- the heartbeat -----------------------------------------------------------------------------
+
+    /** Logs one line per change, and none for the first connection. */
+    const become = (next: BusState, why: string) =>
+      Effect.gen(function* () {
+        const before = yield* SubscriptionRef.get(state)
+        if (before === next) return
+        yield* SubscriptionRef.set(state, next)
+        metrics.busUp.updateUnsafe(next === "up" ? 1 : 0, services)
+        if (next === "up" && !heardOwn) yield* Effect.logDebug(why)
+        else yield* next === "up" ? Effect.logInfo(why) : Effect.logWarning(why)
+      }).pipe(Effect.annotateLogs("component", "effect-realtime bus"))
+
+    const heardSelf = (): void => {
+      heardOwnAt = mono()
+      runFork(
+        Effect.andThen(
+          become("up", "The bus delivers: this node hears its own heartbeats."),
+          Effect.sync(() => void (heardOwn = true))
+        )
+      )
+    }
+
+    const beats = (): ReadonlyArray<string> =>
+      [...parts].flatMap(([topic, part]) => {
+        let content: unknown
+        hand(topic, () => (content = part.beat?.()))
+        return content === undefined
+          ? []
+          : Envelope.entryText({ kind: "beat", topic, content, to: undefined })
+      })
+
+    const unheardLine = `The bus has a connection, but ${maxUnheard} heartbeats of this node did not return: it delivers nothing. The node opens another connection.`
+    const downLine = "The bus is down: this node cannot send its heartbeats."
+
+    const again = Latch.makeUnsafe(false)
+    const beating = Effect.gen(function* () {
+      again.closeUnsafe()
+      left = false
+      left = yield* sendAll(packed(beats(), room(), "beat", nextId))
+      yield* Effect.raceFirst(Effect.sleep(times.heartbeat), again.await)
+    })
+
+    const listenToSelf = Effect.gen(function* () {
+      if (mono() - heardOwnAt < maxUnheard * times.heartbeat) return
+      const connected = (yield* SubscriptionRef.get(carrier.state)) === "up" && left
+      yield* connected ? become("deaf", unheardLine) : become("down", downLine)
+      if (!connected || mono() - renewedAt < renewEvery) return
+      renewedAt = mono()
+      yield* Effect.forkIn(carrier.renew, scope)
+    })
+
+    let sweptAt = mono()
+    const sweepEvery = Math.max(1, times.heartbeat / 4)
+    const sweep = Effect.suspend(() => {
+      const time = mono()
+      // After a pause of its process this node first hears what waits for it.
+      const late = time - sweptAt > Math.max(500, 2 * sweepEvery)
+      sweptAt = time
+      if (late) return Effect.void
+      members.sweep(time)
+      const incomplete = pieces.sweep(time)
+      if (incomplete > 0) dropped("incomplete", incomplete)
+      return listenToSelf
+    })
+
+    const forever = (effect: Effect.Effect<unknown>) =>
+      effect.pipe(
+        Effect.catchDefect((defect) =>
+          Effect.andThen(Effect.logError("bus", defect), Effect.sleep(times.heartbeat))
+        ),
+        Effect.forever,
+        Effect.forkScoped
+      )
+
+    yield* carrier.receive(hear).pipe(
+      Effect.catch((error) => Effect.logWarning(`The bus cannot listen: ${errorText(error)}`)),
+      // A heartbeat from before it listened was in vain.
+      Effect.andThen(Effect.sync(() => again.openUnsafe())),
+      Effect.forkScoped
+    )
+    yield* SubscriptionRef.changes(carrier.state).pipe(
+      Stream.runForEach((now) =>
+        now === "down"
+          ? become("down", downLine)
+          : Effect.sync(() => {
+              heardOwnAt = mono()
+              again.openUnsafe()
+            })
+      ),
+      Effect.forkScoped
+    )
+    yield* forever(beating)
+    yield* forever(flushing)
+    yield* forever(resolving)
+    yield* forever(Effect.andThen(Effect.sleep(sweepEvery), sweep))
+    // Registered last, so it runs first, while all the rest still works.
+    yield* Effect.addFinalizer(() =>
+      Effect.andThen(flush, sendAll([{ sort: "goodbye" }])).pipe(
+        Effect.timeout(1000),
+        Effect.ignore
+      )
+    )
+
+    return NodeBus.of({
+      self,
+      state,
+      nodes: Effect.sync(() => members.list(mono())),
+      join: (topic, part) =>
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            if (parts.has(topic)) throw new Error(`The topic "${topic}" has a part already.`)
+            parts.set(topic, part)
+            for (const { incarnation, name, state } of members.list(mono())) {
+              if (state !== "here") continue
+              const node = { name, incarnation }
+              hand(topic, () => part.changed?.({ change: "appeared", node }))
+            }
+            return (content, to) => post(topic, content, to)
+          }),
+          () => Effect.sync(() => void parts.delete(topic))
+        )
+    })
+  })

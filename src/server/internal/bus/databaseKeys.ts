@@ -1,0 +1,90 @@
+/**
+ * What the keys of the bus are made from, as the database has it: read at the start, every 10 s, and when a
+ * text arrives that they do not decrypt. So a node notices a rotation of the secret.
+ */
+import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
+import { isMissing, sqlMessage, sqlState } from "../link/sqlState.ts"
+import { secretsStatement } from "../sql/busSecret.ts"
+import { openStatement } from "../sql/identity.ts"
+import { objects } from "../sql/objects.ts"
+import { schemaVersion } from "../sql/schema.ts"
+import { SchemaName } from "../sql/schemaName.ts"
+import type { Keys } from "./bus.ts"
+import { BusForbidden } from "./busErrors.ts"
+import type { Secrets } from "./envelope.ts"
+
+/** Milliseconds between two reads. */
+const every = 10_000
+
+/** Milliseconds that the database has for one. */
+const timeout = 5000
+
+interface SecretsRow {
+  readonly identity: string | null
+  readonly version: number
+  readonly secrets: ReadonlyArray<string>
+}
+
+/**
+ * Completes with the first read, or when the database could not be reached. Fails when the objects are
+ * missing or of an earlier version, or when the role may not read the secret.
+ */
+export const make = (
+  sql: PgClient
+): Effect.Effect<Keys, NotInstalled | OutdatedInstall | BusForbidden, Scope.Scope> =>
+  Effect.gen(function* () {
+    const schema = yield* SchemaName
+    const client = yield* objects(sql)
+    let current: Secrets | undefined
+    let told = ""
+
+    const read = client.unsafe<SecretsRow>(secretsStatement(openStatement)).pipe(
+      Effect.timeout(timeout),
+      Effect.tap(([row]) =>
+        Effect.sync(() => {
+          // None on a standby: the last ones go on to hold.
+          const identity = row?.identity ?? undefined
+          if (row !== undefined && identity !== undefined && row.secrets.length > 0) {
+            current = { identity, secrets: row.secrets }
+          }
+          told = ""
+        })
+      )
+    )
+    const again = read.pipe(
+      Effect.asVoid,
+      Effect.catch((error) => {
+        const line = `The secret of the bus could not be read, and is read again each ${every / 1000} s: ${sqlMessage(error)}`
+        const known = told === line
+        told = line
+        return known ? Effect.logDebug(line) : Effect.logWarning(line)
+      }),
+      Effect.annotateLogs("component", "effect-realtime bus")
+    )
+    const refusal = (error: unknown): NotInstalled | OutdatedInstall | BusForbidden | undefined => {
+      // What an earlier version says to a call of this one.
+      if (isMissing(error)) return new NotInstalled({ cause: error as SqlError, schema })
+      if (sqlState(error) === "42501") return new BusForbidden({ schema })
+      return undefined
+    }
+    yield* read.pipe(
+      Effect.flatMap(([row]) =>
+        row !== undefined && row.version < schemaVersion
+          ? Effect.fail(
+              new OutdatedInstall({ installed: row.version, needed: schemaVersion, schema })
+            )
+          : Effect.void
+      ),
+      Effect.catch((error) => {
+        const refused = error instanceof OutdatedInstall ? error : refusal(error)
+        return refused === undefined ? again : Effect.fail(refused)
+      })
+    )
+    yield* Effect.forkScoped(Effect.repeat(again, Schedule.spaced(every)))
+    return { current: () => current, again }
+  })

@@ -1,0 +1,28 @@
+/**
+ * A carrier over PostgreSQL: one NOTIFY channel. Texts arrive through the link of the `NotificationSource`,
+ * and leave through the pool.
+ */
+import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import { lost, type NotificationSource } from "../../NotificationSource.ts"
+import { busChannel, SchemaName } from "../sql/schemaName.ts"
+import type { Carrier } from "./carrier.ts"
+
+/** PostgreSQL takes less than 8,000 bytes. */
+const maxBytes = 7999
+
+export const make = (
+  source: NotificationSource["Service"],
+  sql: PgClient
+): Effect.Effect<Carrier> =>
+  Effect.map(SchemaName, (schema): Carrier => {
+    const channel = busChannel(schema)
+    return {
+      maxBytes: () => maxBytes,
+      send: (text) => Effect.asVoid(sql`select pg_notify(${channel}, ${text})`),
+      receive: (hear) =>
+        source.listen(channel, (heard) => (heard === lost ? undefined : hear(heard))),
+      state: source.state,
+      renew: source.renew ?? Effect.void
+    }
+  })

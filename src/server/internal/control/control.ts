@@ -1,0 +1,302 @@
+/**
+ * Control over sessions: of this node, or of all nodes over the bus.
+ *
+ * In: what an operator or the application asks. Out: sessions that close, and which nodes did it.
+ * Revocations are rows, so a node that misses the message reads them. Before a node closes a session it
+ * hands on what was published before.
+ */
+import { PgClient } from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import { type BusState, NodeBus } from "../../NodeBus.ts"
+import { OutboxReader } from "../../OutboxReader.ts"
+import { NotInstalled } from "../../PgInstaller.ts"
+import { resolvedBus } from "../bus/busOptions.ts"
+import type { Door, DoorControl } from "../door/door.ts"
+import { objects } from "../sql/objects.ts"
+import { revokeStatement } from "../sql/revocations.ts"
+import { SchemaName } from "../sql/schemaName.ts"
+import { NoControl, RevokeFailed } from "./controlErrors.ts"
+import * as Questions from "./questions.ts"
+import * as List from "./revocationList.ts"
+
+/**
+ * Whose sessions: those of an identity, by the text of `identityKey`; one session, by the id in the client's
+ * `welcome`; or those with one token, by the name that `authenticate` gave it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Whose = string | { readonly session: string } | { readonly token: string }
+
+/**
+ * Which nodes did what was asked, by their names, this one included. A node that is `missing` is dead, or
+ * its messages are lost; it reads revocations within 2 s when it lives.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Reached {
+  readonly answered: ReadonlyArray<string>
+  readonly missing: ReadonlyArray<string>
+}
+
+/**
+ * What a node says of itself.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface NodeStats {
+  readonly node: string
+  /** Open sessions. */
+  readonly sessions: number
+  readonly isReady: boolean
+  /** The state of its bus; `undefined` without one. */
+  readonly bus: BusState | undefined
+}
+
+/**
+ * The stats of the nodes that answered, and the names of the others.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Stats {
+  readonly answered: ReadonlyArray<NodeStats>
+  readonly missing: ReadonlyArray<string>
+}
+
+/**
+ * Options of `revoke`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RevokeOptions {
+  /**
+   * When every token that is revoked has expired, default 24 hours from now. Until then no node accepts
+   * them. Without the option `control`, and for one session, it has no effect.
+   */
+  readonly expires?: Date | undefined
+}
+
+/** What the services of both servers offer. */
+export interface Control {
+  readonly revoke: (whose: Whose, options?: RevokeOptions) => Effect.Effect<Reached, RevokeFailed>
+  readonly reauthorize: (key: string) => Effect.Effect<Reached>
+  readonly disconnect: (whose: Whose) => Effect.Effect<Reached>
+  readonly stats: Effect.Effect<Stats>
+}
+
+/** Milliseconds. */
+const defaultExpiry = 86_400_000
+/** Milliseconds for an answer, less than 5 s with the time of this node itself. */
+const answerWithin = 4000
+const statsWithin = 900
+/** Milliseconds that sessions stay open for what was published before, at most. */
+const handOnWithin = 1000
+/** Milliseconds from the reader to the sockets. */
+const toSockets = 50
+
+type Command =
+  | { readonly act: "revoked" }
+  | { readonly act: "close"; readonly name: "revoked" | "removed"; readonly whose: Whose }
+  | { readonly act: "reauthorize"; readonly key: string }
+  | { readonly act: "stats" }
+
+const endAll = (door: Door, name: "revoked" | "removed", whose: Whose): void => {
+  if (typeof whose === "string") door.end(name, () => true, whose)
+  else if ("session" in whose) door.end(name, ({ id }) => id === whose.session)
+  else door.end(name, ({ principal }) => principal.token === whose.token)
+}
+
+const statsOf = (door: Door, node: string, bus: BusState | undefined): NodeStats => ({
+  node,
+  sessions: door.size(),
+  isReady: door.isReady(),
+  bus
+})
+
+/** Control over this node alone. */
+const alone = (door: Door): Control => {
+  const { name } = resolvedBus({}).self
+  const reached: Reached = { answered: [name], missing: [] }
+  return {
+    revoke: (whose) =>
+      Effect.sync(() => {
+        if (typeof whose === "string") door.revoke(whose)
+        else endAll(door, "revoked", whose)
+        return reached
+      }),
+    reauthorize: (key) => Effect.as(door.reauthorize(key), reached),
+    disconnect: (whose) =>
+      Effect.sync(() => {
+        endAll(door, "removed", whose)
+        return reached
+      }),
+    stats: Effect.sync(() => ({ answered: [statsOf(door, name, undefined)], missing: [] }))
+  }
+}
+
+/** The control of a server, in two steps: the door is made with the first. */
+export interface Prepared {
+  readonly door: DoorControl | undefined
+  readonly over: (door: Door) => Effect.Effect<Control, never, Scope.Scope>
+}
+
+/**
+ * Prepares the control. With `control`, fails with `NoControl` without a bus or a database, and with
+ * `NotInstalled` without the objects.
+ */
+export const prepare = (
+  control: boolean
+): Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope> =>
+  control
+    ? everywhere
+    : Effect.succeed({ door: undefined, over: (door) => Effect.succeed(alone(door)) })
+
+const everywhere: Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope> = Effect.gen(
+  function* () {
+    const bus = Option.getOrUndefined(yield* Effect.serviceOption(NodeBus))
+    if (bus === undefined) return yield* new NoControl({ missing: "NodeBus" })
+    const sql = Option.getOrUndefined(yield* Effect.serviceOption(PgClient))
+    if (sql === undefined) return yield* new NoControl({ missing: "PgClient" })
+    const reader = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader))
+    const client = yield* objects(sql)
+    const schema = yield* SchemaName
+    /** Revocations whose sessions are still to be closed. */
+    let fresh: Array<List.Revocation> = []
+    const some = Latch.makeUnsafe(false)
+    const none = Latch.makeUnsafe(true)
+    const list = yield* List.make(client, (revocation) => {
+      fresh.push(revocation)
+      none.closeUnsafe()
+      some.openUnsafe()
+    }).pipe(
+      // Without the table. Other failures do not end the start.
+      Effect.mapError((cause) => new NotInstalled({ cause, schema }))
+    )
+
+    /** Waits until what was published before has gone to the sockets. */
+    const handOn = Effect.gen(function* () {
+      if (reader !== undefined) {
+        // The second position is taken when the events up to the first are handed out.
+        yield* Effect.repeat(reader.position, { times: 1 }).pipe(
+          Effect.timeout(handOnWithin),
+          Effect.ignore
+        )
+      }
+      yield* Effect.sleep(toSockets)
+    })
+
+    const over = (door: Door): Effect.Effect<Control, never, Scope.Scope> =>
+      Effect.gen(function* () {
+        const closing = Effect.gen(function* () {
+          yield* some.await
+          some.closeUnsafe()
+          const batch = fresh
+          fresh = []
+          yield* handOn
+          for (const one of batch) {
+            const key = one.kind === "identity" ? one.name : undefined
+            door.end("revoked", ({ principal }) => List.concerns(one, principal), key)
+          }
+          if (fresh.length === 0) none.openUnsafe()
+        })
+        yield* closing.pipe(
+          Effect.catchDefect((defect) => Effect.logError("control", defect)),
+          Effect.forever,
+          Effect.forkScoped
+        )
+
+        const act = (command: Command): Effect.Effect<Schema.Json, unknown> => {
+          switch (command.act) {
+            case "revoked":
+              return Effect.as(Effect.andThen(list.refresh, none.await), null)
+            case "close":
+              return Effect.andThen(
+                handOn,
+                Effect.sync(() => {
+                  endAll(door, command.name, command.whose)
+                  return null
+                })
+              )
+            case "reauthorize":
+              return Effect.as(door.reauthorize(command.key), null)
+            case "stats":
+              return Effect.map(
+                SubscriptionRef.get(bus.state),
+                (state) => statsOf(door, bus.self.name, state) as unknown as Schema.Json
+              )
+          }
+        }
+        const ask = yield* Questions.make(bus, "control", (command) =>
+          // A later version may ask for more.
+          Effect.orDie(act(command as Command))
+        )
+        /** Acts here and everywhere; this node counts as the others do. */
+        const everyone = (command: Command, within: number) =>
+          Effect.map(
+            Effect.all(
+              [
+                act(command).pipe(
+                  Effect.timeoutOption(within),
+                  Effect.catch(() => Effect.succeedNone)
+                ),
+                ask(command as unknown as Schema.Json, within)
+              ],
+              { concurrency: "unbounded" }
+            ),
+            ([own, { answered, missing }]) => ({
+              answered: [
+                ...(own._tag === "Some" ? [{ node: bus.self.name, answer: own.value }] : []),
+                ...answered
+              ],
+              missing: [...(own._tag === "Some" ? [] : [bus.self.name]), ...missing]
+            })
+          )
+        const reach = (command: Command): Effect.Effect<Reached> =>
+          Effect.map(everyone(command, answerWithin), ({ answered, missing }) => ({
+            answered: answered.map(({ node }) => node),
+            missing
+          }))
+
+        const store = (kind: List.Revocation["kind"], name: string, expires: Date | undefined) =>
+          Effect.gen(function* () {
+            const until = expires?.getTime()
+            // Relative to the clock of the database, which dates the row.
+            const sent =
+              until === undefined
+                ? client.unsafe(revokeStatement, [kind, name, null, defaultExpiry])
+                : client.unsafe(revokeStatement, [kind, name, until, 0])
+            yield* Effect.timeout(sent, answerWithin)
+          }).pipe(Effect.mapError((cause) => new RevokeFailed({ cause })))
+
+        return {
+          revoke: (whose, options) => {
+            if (typeof whose === "object" && "session" in whose) {
+              return reach({ act: "close", name: "revoked", whose })
+            }
+            const [kind, name] =
+              typeof whose === "string"
+                ? (["identity", whose] as const)
+                : (["token", whose.token] as const)
+            return Effect.andThen(store(kind, name, options?.expires), reach({ act: "revoked" }))
+          },
+          reauthorize: (key) => reach({ act: "reauthorize", key }),
+          disconnect: (whose) => reach({ act: "close", name: "removed", whose }),
+          stats: Effect.map(everyone({ act: "stats" }, statsWithin), ({ answered, missing }) => ({
+            answered: answered.map(({ answer }) => answer as NodeStats),
+            missing
+          }))
+        }
+      })
+
+    return { door: { refuses: list.refuses, blind: list.blind }, over }
+  }
+)

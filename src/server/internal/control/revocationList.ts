@@ -1,0 +1,154 @@
+/**
+ * The revocations of a database, as a node knows them: which clients may open no session.
+ *
+ * In: the table, read at the start, every 2 s, and when another node says that it has a new row. Out: the
+ * answer for a client, and each new revocation once. A node that could not read for 30 s does not know.
+ */
+import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import type * as Scope from "effect/Scope"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import type { Principal } from "../auth/callbacks.ts"
+import { isMissing, sqlMessage } from "../link/sqlState.ts"
+import { revocationsStatement } from "../sql/revocations.ts"
+
+export interface Revocation {
+  readonly kind: "identity" | "token"
+  readonly name: string
+  /** Of an identity, tokens that were issued until then; milliseconds since 1970. */
+  readonly at: number
+  /** When every token that it concerns has expired; milliseconds since 1970. */
+  readonly expires: number
+}
+
+export interface RevocationList {
+  /** Whether the client may open no session. */
+  readonly refuses: (principal: Principal) => boolean
+  /** Whether this node does not know what was revoked. */
+  readonly blind: () => boolean
+  /** Reads what is new. Fails when the database does not answer. */
+  readonly refresh: Effect.Effect<void, SqlError | Error>
+}
+
+/** Milliseconds. */
+const every = 2000
+const patience = 30_000
+const timeout = 5000
+/** The whole table is read again, as after a failover that lost rows. */
+const wholeEvery = 60_000
+
+interface RevocationRow {
+  readonly id: string
+  readonly kind: Revocation["kind"]
+  readonly name: string
+  readonly at: number | string
+  readonly expires: number | string
+}
+
+/** Whether a revocation concerns a client. */
+export const concerns = (
+  { at, kind, name }: Revocation,
+  { issued, key, token }: Principal
+): boolean =>
+  kind === "token" ? token === name : key === name && (issued === undefined || issued <= at)
+
+const nameOf = ({ kind, name }: Pick<Revocation, "kind" | "name">) => `${kind} ${name}`
+
+/**
+ * `revoked` is called once for each revocation that was not known. Fails when the table is missing; when the
+ * database cannot be reached, the node is blind at first.
+ */
+export const make = (
+  client: Pick<PgClient, "unsafe">,
+  revoked: (revocation: Revocation) => void
+): Effect.Effect<RevocationList, SqlError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const mono = () => Number(clock.monotonicTimeNanosUnsafe() / 1000n) / 1000
+    let known = new Map<string, Revocation>()
+    let last = "0"
+    let readAt = -Infinity
+    let wholeAt = -Infinity
+    let told = false
+
+    const add = (row: RevocationRow): void => {
+      const { kind, name } = row
+      const one = { kind, name, at: Number(row.at), expires: Number(row.expires) }
+      const before = known.get(nameOf(one))
+      known.set(nameOf(one), {
+        ...one,
+        // The later of two ends of one name holds for both.
+        expires: Math.max(one.expires, before?.expires ?? 0)
+      })
+      if (before === undefined || before.at < one.at) revoked(one)
+    }
+
+    const read = Effect.gen(function* () {
+      const whole = mono() - wholeAt >= wholeEvery
+      const begun = mono()
+      const rows = yield* client
+        .unsafe<RevocationRow>(revocationsStatement, [whole ? "0" : last])
+        .pipe(Effect.timeout(timeout))
+      if (whole) {
+        wholeAt = begun
+        const names = new Set(rows.map(nameOf))
+        known = new Map([...known].filter(([name]) => names.has(name)))
+      }
+      for (const row of rows) add(row)
+      last = rows.at(-1)?.id ?? last
+      readAt = begun
+      if (told) yield* Effect.logInfo("Revocations are read again.")
+      told = false
+    })
+    const unread = (error: SqlError | Error) => {
+      if (told || mono() - readAt < patience) return Effect.void
+      told = true
+      return Effect.logWarning(
+        `Revocations could not be read for ${patience / 1000} s, so this node accepts no new sessions: ${sqlMessage(error)}`
+      )
+    }
+    yield* read.pipe(
+      Effect.catch((error) =>
+        isSqlError(error) && isMissing(error) ? Effect.fail(error) : unread(error)
+      )
+    )
+
+    /** Callers whose read has not begun: one under way may not see their row. */
+    let waiting: Array<Deferred.Deferred<void, SqlError | Error>> = []
+    const nudge = Latch.makeUnsafe(false)
+    // On a fiber of its own, and so never in a transaction of a caller.
+    yield* Effect.gen(function* () {
+      yield* Effect.timeoutOption(nudge.await, every)
+      nudge.closeUnsafe()
+      const served = waiting
+      waiting = []
+      const exit = yield* Effect.exit(Effect.tapError(read, unread))
+      for (const one of served) Deferred.doneUnsafe(one, exit)
+    }).pipe(
+      Effect.annotateLogs("component", "effect-realtime control"),
+      Effect.forever,
+      Effect.forkScoped
+    )
+
+    return {
+      refuses: (principal) => {
+        const now = clock.currentTimeMillisUnsafe()
+        return [
+          known.get(nameOf({ kind: "identity", name: principal.key })),
+          principal.token === undefined
+            ? undefined
+            : known.get(nameOf({ kind: "token", name: principal.token }))
+        ].some((one) => one !== undefined && one.expires > now && concerns(one, principal))
+      },
+      blind: () => mono() - readAt > patience,
+      refresh: Effect.suspend(() => {
+        const one = Deferred.makeUnsafe<void, SqlError | Error>()
+        waiting.push(one)
+        nudge.openUnsafe()
+        return Deferred.await(one)
+      })
+    }
+  })

@@ -1,0 +1,166 @@
+/**
+ * A lease of a node: a row of the database that one node at a time holds (`sql/leases.ts`).
+ *
+ * In: a name, a holder, and how to ask the database. Out: the lease, once this node has it. It is renewed
+ * every second until its scope closes, which releases it. Any doubt ends it: a renewal that another holder
+ * made impossible, none for 3 s by the monotonic clock, or a process that was stopped for that long.
+ */
+import * as Clock from "effect/Clock"
+import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Node } from "../../NodeBus.ts"
+import type { PgLink } from "../link/pgLink.ts"
+import { sqlMessage } from "../link/sqlState.ts"
+
+/**
+ * What a node may do alone.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface NodeLease {
+  /** Grows with each holder. */
+  readonly term: bigint
+  /** Whether this node still has it. Once `false`, it stays `false`. */
+  readonly held: () => boolean
+  /** Completes when this node has it no more. */
+  readonly lost: Effect.Effect<void>
+}
+
+/** There is no session now. */
+class NoSession extends Data.TaggedError("NoSession")<{}> {
+  override get message(): string {
+    return "the reader of the outbox is down"
+  }
+}
+
+type Fields = Readonly<Record<string, unknown>>
+
+/** The leases of a node, on the session of its reader, which reaches the primary. */
+export class Leases {
+  readonly #self: Node
+  readonly #patience: Duration.Duration
+  #link: PgLink | undefined
+  #taken = 0
+
+  /** `patience`: how long PostgreSQL may take to answer. */
+  constructor(self: Node, patience: Duration.Duration) {
+    this.#self = self
+    this.#patience = patience
+  }
+
+  /** Uses a session until its scope closes. */
+  on(link: PgLink): Effect.Effect<void, never, Scope.Scope> {
+    return Effect.asVoid(
+      Effect.acquireRelease(
+        Effect.sync(() => (this.#link = link)),
+        () => Effect.sync(() => (this.#link = undefined))
+      )
+    )
+  }
+
+  /** Waits until this node has the lease, and no other holder in this process. */
+  readonly take = (name: string): Effect.Effect<NodeLease, never, Scope.Scope> =>
+    Effect.suspend(() =>
+      take(
+        name,
+        { ...this.#self, incarnation: `${this.#self.incarnation}.${++this.#taken}` },
+        (text, params) =>
+          this.#link === undefined
+            ? Effect.fail(new NoSession())
+            : this.#link.query(text, params, this.#patience)
+      )
+    )
+}
+
+/** Runs a statement on a session that reaches the primary, and fails while there is none. */
+type Ask = (
+  text: string,
+  params: ReadonlyArray<unknown>
+) => Effect.Effect<ReadonlyArray<Fields>, SqlError | NoSession>
+
+/** Milliseconds between two renewals. */
+const renewEvery = 1000
+/** Milliseconds without a renewal after which the node gives the lease up, before the database does. */
+const doubtAfter = 3000
+/** Milliseconds until the next attempt after a failed one. */
+const retryAfter = 250
+/** The most milliseconds between two attempts to take it: its holder may release it early. */
+const lookEvery = 1000
+
+/** Waits until this holder has the lease. It lasts until the scope closes, or until it is lost. */
+const take = (name: string, holder: Node, ask: Ask): Effect.Effect<NodeLease, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+    const { incarnation, name: node } = holder
+    const one = (text: string, params: ReadonlyArray<unknown>) =>
+      Effect.map(ask(text, params), (rows) => rows[0] ?? {})
+
+    let told = ""
+    /** A failure that lasts is logged once. */
+    const failed = (error: unknown) => {
+      const text = sqlMessage(error)
+      const known = told === text
+      told = text
+      const line = `The lease "${name}" cannot be taken, the node tries again: ${text}`
+      return known ? Effect.logDebug(line) : Effect.logWarning(line)
+    }
+
+    /** When the last renewal was sent. */
+    let renewedAt = now()
+    let term: bigint | undefined
+    while (term === undefined) {
+      renewedAt = now()
+      const answer = yield* one(
+        "select term::text term, wait_ms from realtime.take_lease($1, $2, $3)",
+        [name, node, incarnation]
+      ).pipe(Effect.tapError(failed), Effect.option)
+      if (Option.isNone(answer)) {
+        yield* Effect.sleep(retryAfter)
+        continue
+      }
+      const row = answer.value
+      if (typeof row["term"] === "string") term = BigInt(row["term"])
+      // Slightly later than its end, by which the clock of this node may differ.
+      else yield* Effect.sleep(Math.min(lookEvery, Number(row["wait_ms"] ?? 0) + 10))
+    }
+
+    const mine = [name, incarnation, String(term)]
+    const lost = yield* Deferred.make<void>()
+    const held = () => !Deferred.isDoneUnsafe(lost) && now() - renewedAt < doubtAfter
+    const renewing = Effect.gen(function* () {
+      let pause = renewEvery
+      while (true) {
+        yield* Effect.sleep(pause)
+        const at = now()
+        const left = doubtAfter - (at - renewedAt)
+        if (left <= 0) return
+        const answer = yield* one(
+          "select realtime.renew_lease($1, $2, $3::bigint) mine",
+          mine
+        ).pipe(
+          Effect.map((row) => row["mine"] === true),
+          Effect.timeoutOption(left),
+          // Without an answer the database may have it as renewed or not.
+          Effect.orElseSucceed(() => Option.none<boolean>())
+        )
+        if (Option.isSome(answer) && !answer.value) return
+        if (Option.isSome(answer)) renewedAt = at
+        pause = Option.isSome(answer) ? renewEvery : retryAfter
+      }
+    })
+    yield* Effect.addFinalizer(() =>
+      one("select realtime.release_lease($1, $2, $3::bigint)", mine).pipe(
+        Effect.timeoutOption(renewEvery),
+        Effect.ignore
+      )
+    )
+    yield* renewing.pipe(Effect.andThen(Deferred.succeed(lost, undefined)), Effect.forkScoped)
+    return { term, held, lost: Deferred.await(lost) }
+  })

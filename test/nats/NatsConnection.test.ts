@@ -1,0 +1,164 @@
+/** The connection to a real NATS server: its start, its loss, its limits and its rights. */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Redacted, Stream, SubscriptionRef } from "effect"
+import * as NatsConnection from "../../src/nats/NatsConnection.ts"
+import { hop } from "../support/hop.ts"
+import { executablePath, natsServer } from "../support/natsServer.ts"
+import { until } from "../support/until.ts"
+
+const backoff = { initial: 10, cap: 50, resetAfter: 30_000 }
+const quick = { backoff, heartbeatInterval: 100, heartbeatTimeout: 200 }
+
+const reaches = ({ state }: NatsConnection.Connection, wanted: "up" | "down") =>
+  SubscriptionRef.changes(state).pipe(
+    Stream.filter((now) => now === wanted),
+    Stream.runHead
+  )
+
+/** Collects the texts of a subject. */
+const texts = (connection: NatsConnection.Connection, subject: string) =>
+  Effect.gen(function* () {
+    const got: Array<string> = []
+    yield* connection.subscribe(subject, (data) => got.push(Buffer.from(data).toString()))
+    yield* connection.flush(1000)
+    return got
+  })
+
+const user = (rights: string) =>
+  `authorization { users = [ { user: "node", password: "right", permissions: { ${rights} } } ] }`
+
+const node = { user: "node", password: Redacted.make("right") }
+
+describe.skipIf(executablePath === undefined)("NatsConnection", () => {
+  it.live(
+    "connects where one server of the list answers, and reaches it again after its kill",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* natsServer()
+        const servers = ["127.0.0.1:1", server.address]
+        const one = yield* NatsConnection.make({ servers, ...quick })
+        const two = yield* NatsConnection.make({ servers, ...quick })
+        const got = yield* texts(two, "a.b")
+        expect(one.publish("a.b", "before")).toBe(true)
+        yield* until(() => got.length === 1)
+        yield* server.stop
+        yield* Effect.all([reaches(one, "down"), reaches(two, "down")])
+        expect(one.publish("a.b", "lost")).toBe(false)
+        expect(yield* one.flush(100)).toBe(false)
+        yield* server.start
+        yield* Effect.all([reaches(one, "up"), reaches(two, "up")])
+        expect(one.publish("a.b", "after")).toBe(true)
+        yield* until(() => got.length > 1)
+        expect(got).toEqual(["before", "after"])
+      }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "fails at the start where no server answers, unless the node may start without, and where the login is rejected",
+    () =>
+      Effect.gen(function* () {
+        const nowhere = { servers: "nats://127.0.0.1:1", ...quick }
+        const unreachable = yield* Effect.flip(NatsConnection.make(nowhere))
+        expect(unreachable._tag).toBe("NatsUnreachable")
+        expect(unreachable.message).toContain("127.0.0.1:1")
+        const without = yield* NatsConnection.make({ ...nowhere, startWithout: true })
+        expect(yield* SubscriptionRef.get(without.state)).toBe("down")
+        const server = yield* natsServer(user(""))
+        const wrong = { servers: server.address, user: "node", password: Redacted.make("wrong") }
+        const refused = yield* Effect.flip(NatsConnection.make(wrong))
+        expect(refused._tag).toBe("NatsRefused")
+        expect(refused.message).not.toContain("wrong")
+        const invalid = { servers: "nats://node:right@127.0.0.1" }
+        const error = yield* Effect.flip(NatsConnection.make(invalid))
+        expect([error._tag, error.message.includes("right")]).toEqual(["InvalidOption", false])
+      }).pipe(Effect.scoped)
+  )
+
+  it.live("goes on by itself after its password was wrong for many attempts at run time", () =>
+    Effect.gen(function* () {
+      const server = yield* natsServer(user(""))
+      let attempts = 0
+      const between = yield* hop({ host: "127.0.0.1", port: server.port }, () => {
+        attempts++
+        return () => undefined
+      })
+      const servers = `127.0.0.1:${between.port}`
+      const one = yield* NatsConnection.make({ servers, ...node, ...quick })
+      const got = yield* texts(one, "a")
+      yield* server.reload(user("").replace("right", "another"))
+      yield* reaches(one, "down")
+      yield* until(() => attempts > 10)
+      yield* server.reload(user(""))
+      yield* reaches(one, "up")
+      one.publish("a", "back")
+      yield* until(() => got.includes("back"))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("proves its rights, and names the operation and the subject that it may not use", () =>
+    Effect.gen(function* () {
+      const rights = `publish: ["a", "c"], subscribe: ["a", "b"]`
+      const server = yield* natsServer(user(rights))
+      const one = yield* NatsConnection.make({ servers: server.address, ...node, ...quick })
+      const got = yield* texts(one, "a")
+      yield* one.prove(["a"])
+      expect(got).toEqual([])
+      const publish = yield* Effect.flip(one.prove(["a", "b"]))
+      expect(publish).toMatchObject({ _tag: "NatsForbidden", operation: "publish", subject: "b" })
+      const subscribe = yield* Effect.flip(one.prove(["c"]))
+      expect(subscribe).toMatchObject({ operation: "subscribe", subject: "c" })
+      // A right that it gets at run time needs no restart.
+      const late = yield* texts(one, "c")
+      yield* server.reload(user(`publish: ["a", "c"], subscribe: ["a", "c"]`))
+      yield* until(() => {
+        one.publish("c", "granted")
+        return late.length > 0
+      })
+    }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "refuses what is larger than the server takes, also after the server lowered it, and keeps the connection",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* natsServer("max_payload: 65536")
+        const one = yield* NatsConnection.make({ servers: server.address, ...quick })
+        const got = yield* texts(one, "a")
+        expect(one.maxPayload()).toBe(65_536)
+        expect(one.publish("a", "x".repeat(65_536))).toBe(true)
+        expect(one.publish("a", "x".repeat(65_537))).toBe(false)
+        yield* until(() => got.length === 1)
+        yield* server.stop
+        yield* reaches(one, "down")
+        yield* server.reload("max_payload: 32768")
+        yield* server.start
+        yield* reaches(one, "up")
+        expect(one.maxPayload()).toBe(32_768)
+        expect(one.publish("a", "x".repeat(32_769))).toBe(false)
+        expect(one.publish("a", "y")).toBe(true)
+        yield* until(() => got.includes("y"))
+      }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "opens another connection where NATS is silent, and bounds what NATS has not confirmed",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* natsServer()
+        const between = yield* hop({ host: "127.0.0.1", port: server.port })
+        const servers = `127.0.0.1:${between.port}`
+        const one = yield* NatsConnection.make({ servers, ...quick, heartbeatTimeout: 1000 })
+        const got = yield* texts(one, "a")
+        between.silence()
+        const large = Buffer.alloc(1_048_576)
+        let left = 0
+        while (one.publish("b", large)) left++
+        expect(left).toBe(15)
+        between.heal()
+        yield* reaches(one, "down")
+        yield* reaches(one, "up")
+        one.publish("a", "again")
+        yield* until(() => got.includes("again"))
+      }).pipe(Effect.scoped)
+  )
+})

@@ -1,0 +1,382 @@
+/**
+ * Control over all nodes: three nodes in one process, over one real PostgreSQL and a bus in memory, whose
+ * faults a test chooses. Sessions are plain objects, and the clock is that of the test.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Clock, Effect, Fiber, Layer, Schema, type Scope } from "effect"
+import { SqlError, UnknownError } from "effect/sql/SqlError"
+import { TestClock } from "effect/testing"
+import * as Channel from "../../src/Channel.ts"
+import * as Control from "../../src/server/internal/control/control.ts"
+import * as Door from "../../src/server/internal/door/door.ts"
+import * as MemoryBus from "../../src/server/MemoryBus.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import { NodeBus } from "../../src/server/NodeBus.ts"
+import * as OutboxReader from "../../src/server/OutboxReader.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import { type Authenticate, AuthRefused } from "../../src/server/ServerOptions.ts"
+import { layerDatabase, layerInstalledDatabase } from "../support/database.ts"
+import { TestDoor, visit, type Visitor } from "../support/sessions.ts"
+import { until } from "../support/until.ts"
+
+const Orders = Channel.make("orders", Schema.Unknown)
+const Notices = Channel.family("notices_", Schema.String, Schema.String, { delivery: "durable" })
+
+interface Token {
+  readonly key: string
+  readonly jti?: string
+  /** Milliseconds since 1970. */
+  readonly issued?: number
+  readonly expires?: number
+}
+
+const authenticate: Authenticate<string> = ({ token }) => {
+  if (token === undefined) return Effect.fail(new AuthRefused({ code: "auth/required" }))
+  const { expires, issued, jti, key } = JSON.parse(token) as Token
+  return Effect.succeed({
+    identity: key,
+    token: jti,
+    ...(issued === undefined ? {} : { issued: new Date(issued) }),
+    ...(expires === undefined ? {} : { expires: new Date(expires) })
+  })
+}
+
+let allowed = true
+
+interface ControlledNode {
+  readonly control: Control.Control
+  readonly realtime: Realtime.Realtime["Service"]
+  readonly visit: (token: Token) => Effect.Effect<Visitor, never, Scope.Scope>
+  /** The same with the clock of the machine. */
+  readonly enter: (token: Token) => Effect.Effect<Visitor, never, Scope.Scope>
+}
+
+/** A node over what it finds: the source in memory, or the outbox as well. */
+const node = (
+  network: MemoryBus.Network,
+  name: string,
+  channels: ReadonlyArray<Channel.Definition>
+) =>
+  Effect.gen(function* () {
+    const bus = yield* MemoryBus.make(network, { name })
+    const realtime = yield* Realtime.make()
+    return yield* Effect.gen(function* (): Effect.fn.Return<
+      ControlledNode,
+      unknown,
+      Realtime.Realtime | Scope.Scope
+    > {
+      const prepared = yield* Control.prepare(true)
+      const options = { channels, authenticate, authorize: () => Effect.sync(() => allowed) }
+      const door = yield* Door.make(options, prepared.door)
+      const control = yield* prepared.over(door)
+      return {
+        control,
+        realtime,
+        visit: (token) =>
+          Effect.provideService(visit({ token: JSON.stringify(token) }), TestDoor, door),
+        enter: (token) =>
+          Effect.gen(function* () {
+            const visitor = yield* Effect.provideService(visit({ hello: false }), TestDoor, door)
+            visitor.send({ type: "hello", version: 1, token: JSON.stringify(token) })
+            yield* until(() => visitor.last("welcome") !== undefined, 2)
+            return visitor
+          })
+      }
+    }).pipe(Effect.provideService(NodeBus, bus), Effect.provideService(Realtime.Realtime, realtime))
+  })
+
+/** Lets the database answer, while no time passes. */
+const answers = TestClock.withLive(Effect.sleep(5))
+
+/** Advances the clock by steps in which the database may answer. */
+const pass = (millis: number, step = 100) =>
+  Effect.repeat(Effect.andThen(answers, TestClock.adjust(step)), {
+    times: Math.ceil(millis / step) - 1
+  }).pipe(Effect.andThen(answers))
+
+/** The result of a call, and how many milliseconds it took. */
+const taking = <A, E>(effect: Effect.Effect<A, E>) =>
+  Effect.gen(function* () {
+    const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
+    let millis = 0
+    while (fiber.pollUnsafe() === undefined) {
+      yield* answers
+      yield* TestClock.adjust(50)
+      millis += 50
+      expect(millis).toBeLessThan(10_000)
+    }
+    return { millis, result: yield* Fiber.join(fiber) }
+  })
+
+const layer = Layer.merge(layerInstalledDatabase, MemorySource.layer)
+
+/** Nodes that know each other; messages to those in `deaf` are lost. */
+const cluster = (...names: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const deaf = new Set<string>()
+    const network = MemoryBus.network(({ to }, deliver) => (deaf.has(to) ? undefined : deliver()))
+    const now = yield* Clock.currentTimeMillis
+    const build = (name: string) => node(network, name, [Orders])
+    const nodes = yield* Effect.forEach(names, build)
+    yield* pass(1100)
+    return { nodes, deaf, now, build }
+  })
+
+const codes = (visitors: ReadonlyArray<Visitor>) => visitors.map(({ closeCode }) => closeCode)
+
+const test = (
+  sentence: string,
+  body: Effect.Effect<void, unknown, Layer.Success<typeof layer> | Scope.Scope>
+) =>
+  it.effect(sentence, () =>
+    // That of the database. Before anything sleeps, because it would wake for each second until now.
+    Effect.andThen(
+      Effect.flatMap(TestClock.withLive(Clock.currentTimeMillis), TestClock.setTime),
+      body.pipe(Effect.scoped, Effect.provide(layer))
+    )
+  )
+
+describe("revoke", () => {
+  test(
+    "of an identity closes its sessions on every node, and its tokens open none on any node, also on one that starts later",
+    Effect.gen(function* () {
+      const { build, nodes, now } = yield* cluster("one", "two", "three")
+      const token = { key: "ann", issued: now, expires: now + 3_600_000 }
+      const sessions = yield* Effect.forEach(nodes, (node) => node.visit(token))
+      const other = yield* nodes[1]!.visit({ key: "bob" })
+      const { millis, result } = yield* taking(nodes[0]!.control.revoke("ann"))
+      expect(result).toEqual({ answered: ["one", "two", "three"], missing: [] })
+      expect(millis).toBeLessThanOrEqual(1000)
+      expect(codes(sessions)).toEqual([4101, 4101, 4101])
+      expect(other.closeCode).toBeUndefined()
+      const late = yield* build("late")
+      const again = yield* Effect.forEach([...nodes, late], (node) => node.visit(token))
+      expect(codes(again)).toEqual([4101, 4101, 4101, 4101])
+      // A token without the time of its issue could be an old one.
+      expect((yield* late.visit({ key: "ann" })).closeCode).toBe(4101)
+      const sql = yield* PgClient.PgClient
+      expect(
+        yield* sql`select kind, name, expires - at between '86390 s' and '86410 s' as day from realtime.revocations`
+      ).toEqual([{ kind: "identity", name: "ann", day: true }])
+      yield* pass(60_000, 2000)
+      const fresh = yield* late.visit({ key: "ann", issued: now + 60_000 })
+      expect(fresh.last("welcome")).toBeDefined()
+    })
+  )
+
+  test(
+    "reaches a node that loses the message within its next look, and names it",
+    Effect.gen(function* () {
+      const { deaf, nodes } = yield* cluster("one", "two", "three")
+      const sessions = yield* Effect.forEach(nodes, (node) => node.visit({ key: "ann" }))
+      deaf.add("two")
+      const { millis, result } = yield* taking(nodes[0]!.control.revoke("ann"))
+      expect(result).toEqual({ answered: ["one", "three"], missing: ["two"] })
+      expect(millis).toBeLessThanOrEqual(5000)
+      expect(codes(sessions)).toEqual([4101, 4101, 4101])
+      expect((yield* nodes[1]!.visit({ key: "ann" })).closeCode).toBe(4101)
+    })
+  )
+
+  test(
+    "of one session closes one, of a token those that have it, and a fresh token closes none",
+    Effect.gen(function* () {
+      const { nodes, now } = yield* cluster("one", "two")
+      const [one, two] = nodes as [ControlledNode, ControlledNode]
+      const tab = { key: "ann", jti: "a" }
+      const sessions = [
+        yield* one.visit(tab),
+        yield* two.visit(tab),
+        yield* two.visit({ key: "ann", jti: "b" })
+      ]
+      sessions[1]!.send({
+        type: "authenticate",
+        id: 1,
+        token: JSON.stringify({ key: "ann", jti: "c" })
+      })
+      yield* pass(1000)
+      expect(sessions[1]!.last("authenticated")).toBeDefined()
+      expect(codes(sessions)).toEqual([undefined, undefined, undefined])
+      const { session } = sessions[2]!.last("welcome")!
+      yield* taking(one.control.revoke({ session }))
+      expect(codes(sessions)).toEqual([undefined, undefined, 4101])
+      yield* taking(two.control.revoke({ token: "a" }, { expires: new Date(now + 60_000) }))
+      expect(codes(sessions)).toEqual([4101, undefined, 4101])
+      expect((yield* two.visit(tab)).closeCode).toBe(4101)
+      expect((yield* two.visit({ key: "ann", jti: "d" })).closeCode).toBeUndefined()
+      // A fresh token that was revoked closes the session that sends it.
+      sessions[1]!.send({ type: "authenticate", id: 2, token: JSON.stringify(tab) })
+      yield* pass(100)
+      expect(sessions[1]!.closeCode).toBe(4101)
+      yield* pass(62_000, 2000)
+      expect((yield* one.visit(tab)).closeCode).toBeUndefined()
+    })
+  )
+
+  test(
+    "in a transaction holds from the commit on, and a rollback revokes nothing",
+    Effect.gen(function* () {
+      const { nodes } = yield* cluster("one", "two")
+      const sql = yield* PgClient.PgClient
+      const session = yield* nodes[1]!.visit({ key: "ann" })
+      const revoke = taking(nodes[0]!.control.revoke("ann"))
+      yield* Effect.ignore(sql.withTransaction(Effect.andThen(revoke, Effect.fail("no"))))
+      yield* pass(3000)
+      expect(session.closeCode).toBeUndefined()
+      yield* sql.withTransaction(revoke)
+      yield* pass(2200)
+      expect(session.closeCode).toBe(4101)
+    })
+  )
+
+  test(
+    "forgets the rows of revocations that are over",
+    Effect.gen(function* () {
+      const { nodes, now } = yield* cluster("one")
+      const sql = yield* PgClient.PgClient
+      yield* taking(nodes[0]!.control.revoke("ann", { expires: new Date(now - 1000) }))
+      yield* taking(nodes[0]!.control.revoke("bob"))
+      expect(yield* sql`select name from realtime.revocations`).toEqual([{ name: "bob" }])
+    })
+  )
+})
+
+describe("the other operations", () => {
+  test(
+    "disconnect closes with 4205 on every node and refuses nothing, reauthorize asks on every node",
+    Effect.gen(function* () {
+      const { nodes } = yield* cluster("one", "two")
+      const [one, two] = nodes as [ControlledNode, ControlledNode]
+      const sessions = [yield* one.visit({ key: "ann" }), yield* two.visit({ key: "ann" })]
+      for (const session of sessions) session.send({ type: "subscribe", id: 1, channel: "orders" })
+      yield* pass(100)
+      allowed = false
+      const { result } = yield* taking(one.control.reauthorize("ann"))
+      allowed = true
+      expect(result).toEqual({ answered: ["one", "two"], missing: [] })
+      expect(sessions.map((one) => one.last("ended")?.code)).toEqual([
+        "channel/forbidden",
+        "channel/forbidden"
+      ])
+      yield* taking(one.control.disconnect("ann"))
+      expect(codes(sessions)).toEqual([4205, 4205])
+      expect((yield* two.visit({ key: "ann" })).last("welcome")).toBeDefined()
+    })
+  )
+
+  test(
+    "stats answer within a second, with the name of a node that is dead",
+    Effect.gen(function* () {
+      const { deaf, nodes } = yield* cluster("one", "two", "three")
+      yield* nodes[1]!.visit({ key: "ann" })
+      const stats = nodes[0]!.control.stats
+      expect((yield* taking(stats)).result).toEqual({
+        answered: [
+          { node: "one", sessions: 0, isReady: true, bus: "up" },
+          { node: "two", sessions: 1, isReady: true, bus: "up" },
+          { node: "three", sessions: 0, isReady: true, bus: "up" }
+        ],
+        missing: []
+      })
+      deaf.add("three")
+      const { millis, result } = yield* taking(stats)
+      expect(result.answered.map(({ node }) => node)).toEqual(["one", "two"])
+      expect(result.missing).toEqual(["three"])
+      expect(millis).toBeLessThanOrEqual(1000)
+    })
+  )
+})
+
+describe("a node that cannot read revocations", () => {
+  test(
+    "accepts no new session after 30 s, keeps the open ones, and accepts again once it can",
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      let down = false
+      const failing = new Proxy(sql, {
+        get: (target, key) =>
+          key === "withoutTransforms"
+            ? () => ({
+                unsafe: (text: string, values: ReadonlyArray<unknown>) =>
+                  down
+                    ? Effect.fail(new SqlError({ reason: new UnknownError({ cause: "down" }) }))
+                    : target.withoutTransforms().unsafe(text, values)
+              })
+            : Reflect.get(target, key)
+      })
+      const one = yield* Effect.provideService(
+        node(MemoryBus.network(), "one", [Orders]),
+        PgClient.PgClient,
+        failing
+      )
+      const open = yield* one.visit({ key: "ann" })
+      down = true
+      expect(yield* Effect.flip(one.control.revoke("ann"))).toMatchObject({ _tag: "RevokeFailed" })
+      yield* pass(27_000, 1000)
+      expect((yield* one.visit({ key: "bob" })).closeCode).toBeUndefined()
+      yield* pass(6000, 1000)
+      const refused = yield* one.visit({ key: "bob" })
+      expect([refused.errors, refused.closeCode]).toEqual([["server/overloaded"], 4003])
+      expect(refused.last("error")?.retryAfter).toBeGreaterThan(0)
+      expect(open.closeCode).toBeUndefined()
+      down = false
+      yield* pass(3000)
+      expect((yield* one.visit({ key: "bob" })).closeCode).toBeUndefined()
+    })
+  )
+
+  it.effect("has no control without a bus, a database, or the objects", () =>
+    Effect.gen(function* () {
+      const tag = Effect.map(Effect.flip(Control.prepare(true)), ({ message }) => message)
+      expect(yield* tag).toContain("PgNodeBus.layer()")
+      const bus = yield* MemoryBus.make(MemoryBus.network(), { name: "one" })
+      const withBus = Effect.provideService(tag, NodeBus, bus)
+      expect(yield* withBus).toContain("PgClient.layer")
+      const bare = Effect.provide(Effect.provideService(tag, NodeBus, bus), layerDatabase)
+      expect(yield* bare).toContain("does not have the objects")
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("what was published before", () => {
+  it.live("arrives before the close, on the node that closes and on the others", () =>
+    Effect.gen(function* () {
+      const network = MemoryBus.network()
+      const nodes = yield* Effect.forEach(["one", "two"], (name) =>
+        Effect.flatMap(Layer.build(OutboxReader.layer()), (built) =>
+          node(network, name, [Notices]).pipe(
+            Effect.provideContext(built),
+            Effect.map((one) => ({ ...one, built }))
+          )
+        )
+      )
+      const rounds = process.env["REALTIME_TEST_LONG"] === "1" ? 500 : 30
+      const ask = (visitor: Visitor, key: string) =>
+        Effect.gen(function* () {
+          visitor.send({ type: "subscribe", id: 1, channel: `notices_${key}` })
+          yield* until(() => visitor.last("subscribed") !== undefined, 2)
+        })
+      yield* Effect.forEach(
+        Array.from({ length: rounds }, (_, round) => `user${round}`),
+        (key, round) =>
+          Effect.gen(function* () {
+            const sessions = yield* Effect.forEach(nodes, (node) => node.enter({ key }))
+            for (const session of sessions) yield* ask(session, key)
+            yield* Effect.provideService(
+              Realtime.publish(Notices(key), "you are signed out"),
+              Realtime.Realtime,
+              nodes[round % 2]!.realtime
+            ).pipe(Effect.provideContext(nodes[round % 2]!.built))
+            yield* nodes[round % 2]!.control.revoke(key)
+            yield* until(() => sessions.every(({ closeCode }) => closeCode !== undefined), 2)
+            for (const session of sessions) {
+              expect(session.closeCode).toBe(4101)
+              expect(session.of("events").length, key).toBe(1)
+            }
+          }),
+        { concurrency: 10 }
+      )
+    }).pipe(Effect.scoped, Effect.provide(layer))
+  )
+})

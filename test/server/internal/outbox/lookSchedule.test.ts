@@ -1,0 +1,136 @@
+/** When a reader looks, in virtual time: each case lists the moments of the looks. */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Fiber } from "effect"
+import { TestClock } from "effect/testing"
+import {
+  type Looked,
+  Pace,
+  type Wake
+} from "../../../../src/server/internal/outbox/lookSchedule.ts"
+
+/** What a database answers to a look at a moment. */
+interface Database {
+  /** The messages of the followed channels, and of all. */
+  readonly found?: (at: number) => number
+  readonly written?: (at: number) => number
+  readonly xmin?: (at: number) => bigint
+  readonly next?: (at: number) => bigint
+}
+
+/** The moments of the looks in the first `length` milliseconds, with wakes at the given moments. */
+const looks = (
+  wake: Wake,
+  length: number,
+  wakes: ReadonlyArray<number>,
+  { found = () => 0, next = () => 100n, written = () => 0, xmin = () => 100n }: Database = {},
+  idle?: number
+) =>
+  Effect.gen(function* () {
+    const pace = yield* Pace.make({ busy: 5, idle })
+    const moments: Array<number> = []
+    let now = 0
+    const reading = yield* Effect.gen(function* () {
+      let looked: Looked | undefined
+      while (true) {
+        yield* pace.pause(wake, looked)
+        moments.push(now)
+        looked = {
+          at: now,
+          found: found(now),
+          written: written(now),
+          xmin: xmin(now),
+          next: next(now)
+        }
+      }
+    }).pipe(Effect.forkChild({ startImmediately: true }))
+    for (; now < length;) {
+      if (wakes.includes(now)) {
+        yield* pace.wake
+        yield* Effect.yieldNow
+        yield* TestClock.adjust(0)
+      }
+      now++
+      yield* TestClock.adjust(1)
+    }
+    yield* Fiber.interrupt(reading)
+    return moments
+  })
+
+describe("The looks of a reader", () => {
+  it.effect("a wake is followed by a look at once, and one when no other commit is silent", () =>
+    Effect.gen(function* () {
+      expect(yield* looks("hybrid", 400, [50], {}, 300)).toEqual([50, 71, 371])
+    })
+  )
+
+  it.effect("a later wake moves the second look", () =>
+    Effect.gen(function* () {
+      expect(yield* looks("hybrid", 200, [50, 70])).toEqual([50, 70, 91])
+    })
+  )
+
+  it.effect(
+    "a look after three messages, of whatever channels, is followed by one after 5 ms",
+    () =>
+      Effect.gen(function* () {
+        const written = (at: number) => (at < 60 ? 3 : 2)
+        expect(yield* looks("hybrid", 200, [50], { written })).toEqual([50, 55, 60, 71])
+      })
+  )
+
+  it.effect(
+    "the reader looks again at growing intervals until every older transaction is over",
+    () =>
+      Effect.gen(function* () {
+        // No snapshot names transaction 99, because it is the last one.
+        const xmin = (at: number) => (at < 200 ? 99n : 100n)
+        expect(yield* looks("hybrid", 400, [50], { xmin })).toEqual([50, 71, 76, 86, 106, 146, 226])
+      })
+  )
+
+  it.effect(
+    "the reader looks every 5 ms while messages come fast, however few each look finds",
+    () =>
+      Effect.gen(function* () {
+        const wakes = Array.from({ length: 20 }, (_, n) => n * 20)
+        const written = (at: number) => (at < 400 ? 2 : 0)
+        const moments = yield* looks("hybrid", 900, wakes, { written })
+        const gaps = moments.flatMap((at, n) =>
+          at > 300 && at < 400 ? [at - moments[n - 1]!] : []
+        )
+        expect(Math.max(...gaps)).toBe(5)
+        expect(moments.filter((at) => at > 700)).toEqual([])
+      })
+  )
+
+  it.effect("a transaction that begins after these looks is not waited for", () =>
+    Effect.gen(function* () {
+      const next = (at: number) => BigInt(100 + at)
+      const xmin = (at: number) => (at < 80 ? 150n : 200n)
+      expect(yield* looks("hybrid", 400, [50], { xmin, next })).toEqual([50, 71, 76, 86])
+    })
+  )
+
+  it.effect("a transaction that stays open costs one look per idle interval", () =>
+    Effect.gen(function* () {
+      const moments = yield* looks("hybrid", 600, [0], { xmin: () => 1n }, 100)
+      expect(moments).toEqual([0, 21, 26, 36, 56, 96, 176, 276, 376, 476, 576])
+    })
+  )
+
+  it.effect("a reader whose commits all notify looks once per wake", () =>
+    Effect.gen(function* () {
+      expect(yield* looks("notify", 400, [50, 60], { written: () => 5 }, 300)).toEqual([
+        50, 60, 360
+      ])
+    })
+  )
+
+  it.effect("a reader that polls has its own pace, whatever is open", () =>
+    Effect.gen(function* () {
+      const found = (at: number) => (at === 8 ? 1 : 0)
+      const moments = yield* looks("poll", 60, [], { found, xmin: () => 1n }, 20)
+      expect(moments).toEqual([8, 13, 20, 32, 49])
+    })
+  )
+})

@@ -1,0 +1,101 @@
+/** One worker of a name at a time over several processes, which are killed and stopped. */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Schedule } from "effect"
+import { spawn } from "node:child_process"
+import { join } from "node:path"
+import { execute, installedDatabase } from "../support/database.ts"
+import type { Setup } from "./support/consumerProgram.ts"
+
+/** How long the stopped process is stopped. */
+const stopped = process.env["REALTIME_TEST_LONG"] === "1" ? 60_000 : 0
+
+/** A worker that ends with the scope. */
+const worker = (setup: Setup) =>
+  Effect.gen(function* () {
+    const child = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        spawn(
+          process.execPath,
+          [
+            "-C",
+            "@effect-realtime/source",
+            join(import.meta.dirname, "support/consumerProgram.ts")
+          ],
+          {
+            cwd: join(import.meta.dirname, "../.."),
+            env: { ...process.env, CONSUMER_SETUP: JSON.stringify(setup) },
+            stdio: ["ignore", "ignore", "pipe", "ipc"]
+          }
+        )
+      ),
+      (child) => Effect.sync(() => child.kill("SIGKILL"))
+    )
+    let errors = ""
+    child.stderr!.on("data", (data: Buffer) => (errors += data.toString()))
+    const heard = new Set<unknown>()
+    child.on("message", (text) => heard.add(text))
+    const until = (text: string) =>
+      Effect.suspend(() =>
+        child.exitCode !== null && child.exitCode !== 0
+          ? Effect.die(new Error(`The worker has ended:\n${errors}`))
+          : Effect.succeed(heard.has(text))
+      ).pipe(Effect.repeat({ until: (said) => said, schedule: Schedule.spaced(20) }), Effect.asVoid)
+    return {
+      until,
+      go: Effect.sync(() => void child.send("go")),
+      signal: (name: "SIGKILL" | "SIGSTOP" | "SIGCONT") => Effect.sync(() => void child.kill(name))
+    }
+  })
+
+describe("A consumer of one name", () => {
+  it.live(
+    "one of two processes works, the other takes over from a stopped and from a killed one, exactly once",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* installedDatabase
+        const run = (text: string) => execute(url, text)
+        yield* run("create table done (n int, who text, at timestamptz default clock_timestamp())")
+        const publish = (from: number, to: number) =>
+          run(`select realtime.publish('log', n::text) from generate_series(${from}, ${to}) n`)
+        const count = (where: string) =>
+          Effect.map(run(`select count(*)::int n from done where ${where}`), ([row]) => row?.["n"])
+        const until = (where: string, n: number) =>
+          Effect.repeat(count(where), {
+            until: (found) => found === n,
+            schedule: Schedule.spaced(50)
+          })
+        const since = (at: number) => Effect.sync(() => performance.now() - at)
+
+        yield* publish(1, 20)
+        const a = yield* worker({ url, who: "a", kind: "effect", held: 40 })
+        yield* until("who = 'a'", 20)
+        const b = yield* worker({ url, who: "b", kind: "class" })
+        yield* b.until("ready")
+        yield* publish(21, 40)
+        yield* a.until("held")
+        // In the middle of its transaction: what it has written has locks, and it renews no more.
+        const stop = performance.now()
+        yield* a.signal("SIGSTOP")
+        yield* publish(41, 60)
+        yield* until("n > 20", 40)
+        // 4 s, and what the machine takes.
+        expect(yield* since(stop)).toBeLessThan(stopped + 8000)
+        yield* Effect.sleep(stopped)
+        yield* a.signal("SIGCONT")
+        yield* a.go
+        yield* publish(61, 80)
+        yield* until("n > 60", 20)
+        const kill = performance.now()
+        yield* b.signal("SIGKILL")
+        yield* publish(81, 100)
+        yield* until("n > 80", 20)
+        expect(yield* since(kill)).toBeLessThan(8000)
+        const rows = yield* run("select n, who from done order by at")
+        expect(rows.map((row) => row["n"])).toEqual(Array.from({ length: 100 }, (_, n) => n + 1))
+        expect(rows.filter((row) => row["who"] === "b").map((row) => row["n"])).toEqual(
+          Array.from({ length: 60 }, (_, n) => n + 21)
+        )
+      }).pipe(Effect.scoped),
+    120_000
+  )
+})

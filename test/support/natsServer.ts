@@ -1,0 +1,97 @@
+/** A NATS server of a test, where one is installed. */
+import { Effect, type Scope } from "effect"
+import { type ChildProcess, spawn } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import * as Os from "node:os"
+import * as Path from "node:path"
+
+const candidates = [
+  process.env["NATS_SERVER_PATH"],
+  "/usr/sbin/nats-server",
+  "/usr/bin/nats-server",
+  "/usr/local/bin/nats-server",
+  "/opt/homebrew/bin/nats-server"
+]
+
+/**
+ * The path of nats-server, if it is installed. Without it its tests are skipped, which `global-setup.ts`
+ * reports.
+ */
+export const executablePath = candidates.find((path) => path !== undefined && Fs.existsSync(path))
+
+export interface NatsServer {
+  readonly port: number
+  /** `host:port`. */
+  readonly address: string
+  /** Ends it as `kill -9` does. */
+  readonly stop: Effect.Effect<void>
+  /** Starts it again, with the same configuration. */
+  readonly start: Effect.Effect<void>
+  /** Reads another configuration while it runs. */
+  readonly reload: (config: string) => Effect.Effect<void>
+  /** Its process. */
+  readonly pid: () => number
+}
+
+/**
+ * Below the range from which a system takes the port of a client: one that retries on this machine would
+ * connect to itself, and hold the port.
+ */
+const free = Effect.callback<number>((resume) => {
+  const next = () => {
+    const port = 20_000 + Math.floor(Math.random() * 12_000)
+    const server = Net.createServer()
+    server.once("error", next)
+    server.listen(port, "127.0.0.1", () => server.close(() => resume(Effect.succeed(port))))
+  }
+  next()
+})
+
+const answers = (port: number): Effect.Effect<boolean> =>
+  Effect.callback((resume) => {
+    const socket = Net.connect(port, "127.0.0.1")
+    const end = (is: boolean) => {
+      socket.destroy()
+      resume(Effect.succeed(is))
+    }
+    socket.once("data", () => end(true))
+    socket.once("error", () => end(false))
+  })
+
+/** `config`: more lines of its configuration. It ends with the scope. */
+export const natsServer = (config = ""): Effect.Effect<NatsServer, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const port = yield* free
+    const directory = yield* Effect.acquireRelease(
+      Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "nats-"))),
+      (made) => Effect.sync(() => Fs.rmSync(made, { recursive: true, force: true }))
+    )
+    const file = Path.join(directory, "nats.conf")
+    const write = (more: string) => Fs.writeFileSync(file, `listen: "127.0.0.1:${port}"\n${more}\n`)
+    write(config)
+    let child: ChildProcess | undefined
+    const stop = Effect.callback<void>((resume) => {
+      const ending = child
+      child = undefined
+      if (ending === undefined || ending.exitCode !== null || ending.signalCode !== null) {
+        return resume(Effect.void)
+      }
+      ending.once("exit", () => resume(Effect.void))
+      ending.kill("SIGKILL")
+    })
+    const start = Effect.suspend(() => {
+      child = spawn(executablePath!, ["-c", file], { stdio: "ignore" })
+      return Effect.asVoid(
+        Effect.repeat(Effect.andThen(Effect.sleep(10), answers(port)), { until: (up) => up })
+      )
+    })
+    yield* Effect.addFinalizer(() => stop)
+    yield* start
+    const reload = (more: string) =>
+      Effect.sync(() => {
+        write(more)
+        child?.kill("SIGHUP")
+      })
+    return { port, address: `127.0.0.1:${port}`, stop, start, reload, pid: () => child!.pid! }
+  })
