@@ -46,6 +46,7 @@ import type { Limited, RuleMaker, Rules } from "../server/Rule.ts"
 import { checkArguments } from "./internal/arguments.ts"
 import { checkConsumer, startConsumer } from "./internal/consumer.ts"
 import { databaseLayer } from "./internal/databaseLayer.ts"
+import { finishing, finishMillis } from "./internal/finishing.ts"
 import { checkPresence, presentMember } from "./internal/iterateMembers.ts"
 import { checkTable, iterate } from "./internal/iterateRows.ts"
 import { openDoor } from "./internal/openDoor.ts"
@@ -56,7 +57,6 @@ import type { ServerServices } from "./internal/services.ts"
 import { readState } from "./internal/snapshot.ts"
 import { splitOptions } from "./internal/splitOptions.ts"
 import { streamParts } from "./internal/streamParts.ts"
-import { finishMillis, unfinished } from "./internal/unfinished.ts"
 import { waitingDoor } from "./internal/waitingDoor.ts"
 import type {
   Consumer,
@@ -328,9 +328,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   }
 
   /**
-   * The members of a presence channel, as they are and as they change; see `Realtime.presence`. A slow
-   * iteration receives the newest list only. It ends with `break`, and when the server closes. Throws
-   * `InvalidOption` for another channel.
+   * The members of a presence channel, as they change; see `Realtime.presence`. A slow iteration receives the
+   * newest list only. It ends as that of `rows`. Throws `InvalidOption` for another channel.
    */
   presence<A>(channel: Channel.Presence<A>): AsyncIterable<Realtime.Members<A>> {
     checkPresence(channel)
@@ -339,8 +338,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   }
 
   /**
-   * Makes this server a member of a presence channel, with a state, until `leave` of the result. Waits for the
-   * server to start. Rejects with `InvalidPayload`, and with `PayloadTooLarge` beyond 2,048 bytes of JSON.
+   * Makes this server a member of a presence channel, with a state of at most 2,048 bytes of JSON, until `leave`
+   * of the result. Waits for the server to start. Rejects with `InvalidPayload` and `PayloadTooLarge`.
    */
   async present<A>(channel: Channel.Presence<A>, state: NoInfer<A>): Promise<PresentMember<A>> {
     checkPresence(channel)
@@ -451,7 +450,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     this.#closing.abort()
     // While this door drains, another one may begin, and answers once this one is gone.
     this.#leavePath()
-    await Effect.runPromise(unfinished(this.#publishing, this.#consumers))
+    await finishing(this.#publishing, this.#consumers)
     if (this.#consumers.size > 0) await Effect.runPromise(this.#cut)
     await this.#runtime.dispose()
     await Effect.runPromise(this.#stopWaiting)

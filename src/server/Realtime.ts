@@ -15,13 +15,13 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Channel from "../Channel.ts"
-import type { InvalidChannelName, InvalidPayload, PayloadTooLarge } from "../RealtimeError.ts"
+import type { InvalidChannelName, InvalidPayload } from "../RealtimeError.ts"
 import type { Gap, HistoryOptions, HistoryPage, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { HistoryError, OpenError, SendError } from "./internal/hub/delivery.ts"
 import { eventStreams } from "./internal/hub/eventStreams.ts"
 import { pageFor } from "./internal/hub/history.ts"
 import * as Hub from "./internal/hub/hub.ts"
-import { type Members, membersOf, presentAs, type PresentMember } from "./internal/hub/members.ts"
+import { type FollowedMembers, membersOf, presentAs } from "./internal/hub/members.ts"
 import { hubOf } from "./internal/hub/ofRealtime.ts"
 import {
   type FollowedRows as Rows,
@@ -123,7 +123,7 @@ export type {
    * @category models
    * @since 0.1.0
    */
-  Members,
+  FollowedMembers as Members,
   /**
    * @category models
    * @since 0.1.0
@@ -407,7 +407,7 @@ export const rows = <D extends RowsTable>(
  */
 export const presence = <A>(
   channel: Channel.Presence<A>
-): Stream.Stream<Members<A>, InvalidChannelName, Realtime> =>
+): Stream.Stream<FollowedMembers<A>, InvalidChannelName, Realtime> =>
   Stream.unwrap(Realtime.useSync((realtime) => membersOf(hubOf(realtime), channel)))
 
 /**
@@ -417,14 +417,8 @@ export const presence = <A>(
  * @category publishing
  * @since 0.1.0
  */
-export const present = <A>(
-  channel: Channel.Presence<A>,
-  state: NoInfer<A>
-): Effect.Effect<
-  PresentMember<A>,
-  InvalidChannelName | InvalidPayload | PayloadTooLarge,
-  Realtime | Scope.Scope
-> => Realtime.use((realtime) => presentAs(hubOf(realtime), channel, state))
+export const present = <A>(channel: Channel.Presence<A>, state: NoInfer<A>) =>
+  Realtime.use((realtime) => presentAs(hubOf(realtime), channel, state))
 
 /**
  * Makes a hub. Without an `OutboxReader` in its context its durable channels fail with `NoOutbox`,

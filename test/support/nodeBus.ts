@@ -78,7 +78,7 @@ export class Network {
 }
 
 /** The bus of one node. Says goodbye when its scope closes, unless the node is cut off. */
-export const bus = (
+const bus = (
   network: Network,
   name: string
 ): Effect.Effect<NodeBus["Service"], never, Scope.Scope> =>

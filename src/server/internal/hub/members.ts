@@ -40,7 +40,7 @@ export interface Member<out A> {
  * @category models
  * @since 0.1.0
  */
-export interface Members<out A> {
+export interface FollowedMembers<out A> {
   /**
    * A new list when a member has changed; a member that has not changed is the same object as before. Empty
    * while there are more than `maxMembers`.
@@ -69,18 +69,18 @@ class MemberList<A> implements Watcher {
   readonly member = undefined
   readonly #channel: Channel.Presence<A>
   readonly #room: Room
-  readonly #out: Queue.Queue<Members<A>>
+  readonly #out: Queue.Queue<FollowedMembers<A>>
   #known = new Map<string, { readonly text: string; readonly member: Member<A> }>()
-  #status: Members<A>["status"] = "live"
+  #status: FollowedMembers<A>["status"] = "live"
   #begun = false
 
-  constructor(channel: Channel.Presence<A>, room: Room, out: Queue.Queue<Members<A>>) {
+  constructor(channel: Channel.Presence<A>, room: Room, out: Queue.Queue<FollowedMembers<A>>) {
     this.#channel = channel
     this.#room = room
     this.#out = out
   }
 
-  status(status: Members<A>["status"]): void {
+  status(status: FollowedMembers<A>["status"]): void {
     if (status === this.#status) return
     this.#status = status
     if (this.#begun) this.offer()
@@ -113,13 +113,13 @@ const presenceOf = (hub: Pick<Hub, "deliveryOf">, channel: Channel.Any): Presenc
 export const membersOf = <A>(
   hub: Pick<Hub, "deliveryOf">,
   channel: Channel.Presence<A>
-): Stream.Stream<Members<A>, InvalidChannelName> =>
+): Stream.Stream<FollowedMembers<A>, InvalidChannelName> =>
   Stream.unwrap(
     Effect.gen(function* () {
       if (channel.fault !== undefined) return yield* channel.fault
       const presence = presenceOf(hub, channel)
       yield* presence.ready
-      const out = yield* Queue.sliding<Members<A>>(1)
+      const out = yield* Queue.sliding<FollowedMembers<A>>(1)
       const room = presence.room(channel.name)
       const list = new MemberList(channel, room, out)
       if (presence.link !== undefined) {

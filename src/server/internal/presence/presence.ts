@@ -45,8 +45,8 @@ export class OwnSeat {
   seat: Seat
   /** The newest state, as JSON text. */
   state: string
-  /** From when on the next change may be sent. */
-  freeAt = -Infinity
+  /** Whether the newest state waits until it may be sent. */
+  waits = false
   left = false
 
   constructor(key: string, channel: string, holder: SeatHolder, seat: Seat) {
@@ -80,8 +80,11 @@ export class Presence {
   readonly #touched = new Set<Room>()
   /** Own seats by id. */
   readonly #own = new Map<string, OwnSeat>()
-  /** Own seats whose newest state waits, and those whose socket is closed, with their times in order. */
-  readonly #waiting = new Map<OwnSeat, number>()
+  /**
+   * Own seats with a time, which is in order: those that changed, until when the next change waits, and those
+   * whose socket is closed, until when they stay.
+   */
+  readonly #paced = new Map<OwnSeat, number>()
   readonly #leaving = new Map<OwnSeat, number>()
   /** Seats in their grace whose node said goodbye. */
   readonly #orphans = new Map<Seat, number>()
@@ -140,8 +143,8 @@ export class Presence {
     const id = idOf(this.#self, key)
     const seat: Seat = { channel, member, stamp: ++this.#stamp, id, state, away: undefined }
     const own = new OwnSeat(key, channel, holder, seat)
-    own.freeAt = this.#now() + 1000 / this.#options.rate
     this.#own.set(id, own)
+    this.#pace(own)
     this.#change(own, undefined, seat)
     this.#leaveTaken(own)
     this.#meter.seats(this.#own.size)
@@ -151,22 +154,22 @@ export class Presence {
   /** Shows another state. Others receive the newest one, as often as the rate allows. */
   show(own: OwnSeat, state: string): void {
     if (own.left) return
-    const waits = this.#waiting.has(own)
     // Also a state that has not changed becomes the newest of its member.
     const isShown = this.room(own.channel).shown(own.seat.member) === own.seat
-    if (state === own.state && (isShown || waits)) return
+    if (state === own.state && (isShown || own.waits)) return
     own.state = state
-    if (waits) return
-    if (this.#now() >= own.freeAt) return this.#renew(own)
-    this.#waiting.set(own, own.freeAt)
-    this.#await(own.freeAt)
+    if (own.waits) return
+    const until = this.#paced.get(own)
+    if (until === undefined || until <= this.#now()) return this.#renew(own)
+    own.waits = true
+    this.#await(until)
   }
 
   /** Leaves at once. */
   leave(own: OwnSeat): void {
     if (own.left) return
     own.left = true
-    this.#waiting.delete(own)
+    this.#paced.delete(own)
     this.#leaving.delete(own)
     this.#own.delete(own.seat.id)
     this.#change(own, own.seat, undefined)
@@ -178,7 +181,7 @@ export class Presence {
     if (own.left || this.#leaving.has(own)) return
     const { grace } = this.#options
     if (grace <= 0) return this.leave(own)
-    if (this.#waiting.delete(own)) this.#renew(own)
+    if (own.waits) this.#renew(own)
     this.#replace(own, { ...own.seat, away: this.#names.proof(own.channel, own.holder) })
     const at = this.#now() + grace
     this.#leaving.set(own, at)
@@ -203,8 +206,14 @@ export class Presence {
 
   /** Sends the newest state of a seat. */
   #renew(own: OwnSeat): void {
-    own.freeAt = this.#now() + 1000 / this.#options.rate
+    own.waits = false
+    this.#pace(own)
     this.#replace(own, { ...own.seat, stamp: ++this.#stamp, state: own.state })
+  }
+
+  #pace(own: OwnSeat): void {
+    this.#paced.delete(own)
+    this.#paced.set(own, this.#now() + 1000 / this.#options.rate)
   }
 
   #replace(own: OwnSeat, seat: Seat): void {
@@ -328,10 +337,10 @@ export class Presence {
       if (at > now) break
       this.leave(own)
     }
-    for (const [own, at] of this.#waiting) {
+    for (const [own, at] of this.#paced) {
       if (at > now) break
-      this.#waiting.delete(own)
-      this.#renew(own)
+      this.#paced.delete(own)
+      if (own.waits) this.#renew(own)
     }
     for (const [seat, at] of this.#orphans) {
       if (at > now) break
@@ -357,7 +366,7 @@ export class Presence {
   /** When something is due next. */
   get #due(): number {
     let due = this.#replica?.due ?? Infinity
-    for (const times of [this.#leaving, this.#waiting, this.#orphans]) {
+    for (const times of [this.#leaving, this.#paced, this.#orphans]) {
       for (const at of times.values()) {
         due = Math.min(due, at)
         break
