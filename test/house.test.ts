@@ -148,6 +148,7 @@ const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
     "RealtimeProviderProps",
     'export * from "./history.ts"',
     'export * from "./hooks.ts"',
+    'export * from "./presence.ts"',
     'export * from "./publishing.ts"',
     'export * from "./queryStream.ts"',
     'export * from "./rows.ts"'

@@ -6,6 +6,7 @@
 export type { Collected, Load } from "../client/Collector.ts"
 export * from "./history.ts"
 export * from "./hooks.ts"
+export * from "./presence.ts"
 export * from "./publishing.ts"
 export * from "./queryStream.ts"
 export * from "./rows.ts"
