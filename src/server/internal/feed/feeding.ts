@@ -98,25 +98,36 @@ export const make = (
 
     const reads = () => lease?.held() === true && feed?.isUp() === true
 
-    /** Holds the lease while the feed works. */
+    const until = (condition: () => boolean) =>
+      Effect.asVoid(Effect.repeat(Effect.sleep(watchEvery), { until: condition }))
+
+    /** Holds the lease while the feed works. A node that is fed does not ask for it. */
     const candidate = Effect.gen(function* () {
-      yield* Effect.repeat(Effect.sleep(watchEvery), { until: () => feed?.isUp() === true })
-      const taken = yield* leases.take(leaseName)
+      yield* until(() => feed?.isUp() === true && !node.isFed)
+      const taken = yield* Effect.raceFirst(
+        leases.take(leaseName),
+        Effect.as(
+          until(() => node.isFed),
+          undefined
+        )
+      )
+      if (taken === undefined) return 0
       n = 0
       takenAt = now()
       lease = taken
       pace.nudge()
       yield* Effect.logInfo("This node reads the outbox for all nodes")
-      const works = Effect.repeat(Effect.sleep(watchEvery), {
-        // The node hears its own ticks where others do.
-        until: () => feed?.isUp() !== true || (!node.isFed && now() - takenAt > deafAfter)
-      })
-      yield* Effect.raceFirst(works, taken.lost)
+      // The node hears its own ticks where others do.
+      const fails = until(
+        () => feed?.isUp() !== true || (!node.isFed && now() - takenAt > deafAfter)
+      )
+      yield* Effect.raceFirst(fails, taken.lost)
       yield* Effect.logInfo("This node no longer reads the outbox for others")
+      return candidateAgain
     }).pipe(
       Effect.ensuring(Effect.sync(() => (lease = undefined))),
       Effect.scoped,
-      Effect.andThen(Effect.sleep(candidateAgain)),
+      Effect.flatMap(Effect.sleep),
       Effect.forever
     )
 
