@@ -5,3 +5,4 @@
  */
 export * as NatsBus from "./NatsBus.ts"
 export * as NatsConnection from "./NatsConnection.ts"
+export * as NatsNotificationSource from "./NatsNotificationSource.ts"
