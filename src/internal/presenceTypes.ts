@@ -121,7 +121,7 @@ export interface PresenceChannel {
 export type Over = InvalidChannelName | { readonly _tag: string }
 
 /** What is called while a connection opens and closes; see `Above` of the client. */
-export interface Wing {
+interface Wing {
   readonly needed: () => boolean
   readonly open: () => void
   readonly receive: (frame: ServerFrame) => void
@@ -133,7 +133,7 @@ export interface Wing {
 export type RefusalFields = Omit<Extract<ServerFrame, { readonly type: "error" }>, "type" | "id">
 
 /** The part of a client's connection that is used here. */
-export interface PresenceConnection {
+interface PresenceConnection {
   readonly state: {
     readonly getSnapshot: () => { readonly status: string }
     readonly subscribe: (onChange: () => void) => () => void

@@ -17,6 +17,7 @@ import { allowAll, type Authorize, type DoorOptions } from "../../../src/server/
 import { hop } from "../../support/hop.ts"
 import { OrderUpdates } from "../../../examples/channels.ts"
 import { Entries } from "../page/entries.ts"
+import { guestsIn } from "../page/guests.ts"
 import { Item } from "../page/items.ts"
 import { Numbers } from "../page/numbers.ts"
 
@@ -37,7 +38,7 @@ const bundle = Effect.runSync(
           write: false,
           minify: false,
           rolldownOptions: {
-            input: ["index", "cases", "rows"].map((name) =>
+            input: ["index", "cases", "rows", "guests"].map((name) =>
               join(import.meta.dirname, `../page/${name}.html`)
             )
           }
@@ -95,7 +96,7 @@ export const site = ({ answer, authorize = allowAll, limits }: Made = {}) =>
     )
     const realtime = Context.get(hub, Realtime.Realtime)
     const door = yield* Door.make({
-      channels: [Numbers, Item, OrderUpdates, Entries],
+      channels: [Numbers, Item, OrderUpdates, Entries, guestsIn],
       authorize,
       limits
     }).pipe(Effect.provideContext(hub))
