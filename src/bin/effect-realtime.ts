@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /**
  * `npx effect-realtime sql` prints what `PgInstaller.install` would run, for applications with their own
- * migrations. It connects to no database. Of the modules with definitions it imports what they export.
+ * migrations. `npx effect-realtime nats` prints what the account of a node may do in NATS. It connects to
+ * neither. Of the modules with definitions it imports what they export.
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
@@ -9,11 +10,20 @@ import * as Path from "node:path"
 import { pathToFileURL } from "node:url"
 import { parseArgs } from "node:util"
 import type * as Channel from "../Channel.ts"
+import { permissionsOf, rootFault, usualRoot } from "../nats/internal/subjects.ts"
+import { schemaNameFault, usual as usualSchema } from "../server/internal/sql/schemaName.ts"
 import * as PgInstaller from "../server/PgInstaller.ts"
 
 const usage = `Usage: effect-realtime sql [options]
+       effect-realtime nats [--schema <name>] [--root <text>] [--identity <text>]
 
-Prints the SQL that installs or upgrades the objects. It may run again.
+nats prints the permissions that the account of a node needs in NATS, for its configuration:
+
+  --root <text>                what all subjects begin with (default: ${usualRoot})
+  --identity <text>            of the database: select realtime.identity() (default: every database
+                               with a schema of that name)
+
+sql prints the SQL that installs or upgrades the objects. It may run again.
 
   --schema <name>              the schema they stand in (default: realtime)
   --wake <hybrid|notify|poll>  what wakes the readers (default: as it is; hybrid in a new install)
@@ -44,6 +54,8 @@ const flags = {
   "watch-durable": { type: "string", multiple: true },
   columns: { type: "string", multiple: true },
   uninstall: { type: "boolean" },
+  root: { type: "string" },
+  identity: { type: "string" },
   help: { type: "boolean", short: "h" }
 } as const
 
@@ -92,6 +104,27 @@ const definitionsOf = async (module: string): Promise<ReadonlyArray<Channel.AnyT
   return [...tables]
 }
 
+/** As a block of the configuration of a NATS server. */
+const natsPermissions = (flags: {
+  readonly schema?: string | undefined
+  readonly root?: string | undefined
+  readonly identity?: string | undefined
+}): string => {
+  const { identity, root = usualRoot, schema = usualSchema } = flags
+  const fault = rootFault(root)
+  if (fault !== undefined) throw new UsageError(`--root is ${fault}, not "${root}".`)
+  const schemaFault = schemaNameFault(schema)
+  if (schemaFault !== undefined) throw new UsageError(schemaFault)
+  const { publish, subscribe } = permissionsOf({ root, schema, identity })
+  const list = (subjects: ReadonlyArray<string>) =>
+    subjects.map((subject) => JSON.stringify(subject)).join(", ")
+  return `permissions: {
+  publish: { allow: [${list(publish)}] }
+  subscribe: { allow: [${list(subscribe)}] }
+}
+`
+}
+
 const output = async (args: ReadonlyArray<string>): Promise<string> => {
   const { positionals, tokens, values } = parseArgs({
     args: [...args],
@@ -100,6 +133,7 @@ const output = async (args: ReadonlyArray<string>): Promise<string> => {
     tokens: true
   })
   if (values.help === true || positionals.length === 0) return usage
+  if (positionals.length === 1 && positionals[0] === "nats") return natsPermissions(values)
   if (positionals.length > 1 || positionals[0] !== "sql") {
     throw new UsageError(`There is no command "${positionals.join(" ")}".`)
   }

@@ -1,7 +1,7 @@
 /** Live channels over a real NATS server: the contract of a source, and what changes of the bridge do. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Layer, Queue, Redacted, Scope } from "effect"
+import { Context, Effect, Exit, Layer, Queue, Redacted, Scope, Semaphore } from "effect"
 import * as LiveSource from "../../src/nats/internal/liveSource.ts"
 import type { Lease } from "../../src/nats/internal/bridging.ts"
 import * as NatsConnection from "../../src/nats/NatsConnection.ts"
@@ -21,20 +21,10 @@ const backoff = { initial: 10, cap: 50, resetAfter: 30_000 }
 /** A lease of this process. */
 const oneLease = (): Lease => {
   let term = 0n
-  let last: Deferred.Deferred<void> | undefined
+  const permit = Semaphore.makeUnsafe(1)
   return () =>
-    Effect.acquireRelease(
-      Effect.gen(function* () {
-        while (last !== undefined) yield* Deferred.await(last)
-        last = yield* Deferred.make<void>()
-        return { term: ++term, held: () => true, lost: Effect.never, mine: last }
-      }),
-      ({ mine }) =>
-        Effect.suspend(() => {
-          last = undefined
-          return Deferred.succeed(mine, undefined)
-        }),
-      { interruptible: true }
+    Effect.acquireRelease(permit.take(1), () => permit.release(1), { interruptible: true }).pipe(
+      Effect.map(() => ({ term: ++term, held: () => true, lost: Effect.never }))
     )
 }
 

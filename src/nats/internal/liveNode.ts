@@ -61,7 +61,7 @@ export class LiveNode {
     return this.#linked
   }
 
-  /** Whether notifications of a channel arrive, or their loss is told. */
+  /** Whether notifications of a channel arrive, or `lost` in their place. */
   isFed(name: string): boolean {
     const at = this.#channels.get(name)?.at
     return at !== undefined && at.b === this.bridge()
