@@ -34,11 +34,11 @@ const doc = (id: number, note = "", team = "a") => ({ id, note, team })
 
 type Table = typeof Docs | typeof Loose
 
-const layerOf = (table: Table) =>
+const layerOf = (table: Table, old = false) =>
   RealtimeTest.layer({
     channels: [table],
     authorize: RealtimeServer.allowAll,
-    outbox: { watch: [{ channel: Docs, maxBytes: 500 }] }
+    outbox: { watch: [{ channel: Docs, maxBytes: 500, old }] }
   })
 
 interface Shown {
@@ -109,6 +109,26 @@ describe("Rows", () => {
         expect(shown.now()).toEqual(["live", [[9, 5]], []])
         expect(shown.breaks()).toEqual([0, 0])
       }).pipe(Effect.scoped, Effect.provide(layerOf(Short)))
+    )
+
+    it.effect(`${of} have one that matches again, also if its event has what did not match`, () =>
+      Effect.gen(function* () {
+        const { rows } = yield* RealtimeTest.RealtimeTest
+        yield* rows.insert(Docs, doc(1, "too long to match"))
+        yield* rows.insert(Docs, doc(2, "too long to match", "b"))
+        const shown = yield* follow(Short, where)
+        yield* rows.update(Docs, { id: 1 }, { note: "short" })
+        yield* rows.update(Docs, { id: 2 }, { note: "short", team: "a" })
+        yield* TestClock.adjust("10 seconds")
+        expect(shown.now()).toEqual([
+          "live",
+          [
+            [1, 5],
+            [2, 5]
+          ],
+          []
+        ])
+      }).pipe(Effect.scoped, Effect.provide(layerOf(Short, true)))
     )
 
     for (const [kind, table] of [

@@ -92,8 +92,9 @@ export class Followed {
       case "gap":
         if (frame.reason === "rights") this.view = frame.now
         this.cursor = frame.cursor
-        this.#lack()
-        return false
+        if (frame.change === undefined) this.#lack()
+        else this.#leaveOut(frame.change.key)
+        return this.whole
       case "ended":
       case "error":
         this.leave()
@@ -108,6 +109,11 @@ export class Followed {
     this.status = "waiting"
     this.whole = false
     this.#state = []
+  }
+
+  /** A row does not match the schema, or is gone; all others stay right. */
+  #leaveOut(key: object): void {
+    for (const rows of [this.rows, this.careless, this.deaf]) rows.delete(keyOf(key))
   }
 
   #change({ data, key, operation }: Change): void {

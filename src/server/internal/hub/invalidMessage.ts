@@ -35,6 +35,13 @@ export class Missing {
   }
 }
 
+/** The fault of a payload that the schema decodes but cannot encode for the wire. */
+export const unsendable: Unfit = {
+  path: "",
+  expected: "a payload that its schema can also encode",
+  cure: undefined
+}
+
 const untold: Unfit = {
   path: "",
   expected: "a change that its trigger can tell",

@@ -1,13 +1,16 @@
 /**
- * The text of an event of a table as a change of a row, without its Schema: what it says about the row, also
- * if the row does not match.
+ * The text of an event of a table as a change of a row: what it says about the row, also if the row does not
+ * match its Schema.
  */
-import type { Table } from "../../../ChannelBase.ts"
+import * as Result from "effect/Result"
+import { type Table, toJson } from "../../../ChannelBase.ts"
 import * as Exact from "../../../internal/exact.ts"
 import { refusedNames } from "../../../Protocol.ts"
 import type { InvalidChange } from "../../../RealtimeEvent.ts"
-import { rowText } from "../reading/reading.ts"
+import type { Path, Unfit } from "../reading/mismatch.ts"
+import { read, rowText } from "../reading/reading.ts"
 import { keyOnWire } from "../reading/rowKey.ts"
+import { unsendable } from "./invalidMessage.ts"
 
 /** A change of a row as JSON: the payload of the channel of a table. */
 export interface RowChange {
@@ -48,9 +51,25 @@ const keyIn = ({ key: columns }: Table, { data, key = data }: RowChange) => {
   return Object.fromEntries(columns.map((column) => [column, row[column]]))
 }
 
-/** What is known of an event whose row does not match; `undefined` if its row is not known. */
+/** A row as clients have it, from a text or from the part of it at a path. */
+export const rowJson = (
+  { rowCodec }: Table,
+  channel: string,
+  text: string,
+  part: Path = []
+): Result.Result<string, Unfit> =>
+  Result.flatMap(read(rowCodec, channel, text, rowText, part), (row) => {
+    const encode = (value: unknown) => rowCodec.encode(value, channel)
+    return Result.mapError(toJson({ name: channel, encode }, row), () => unsendable)
+  })
+
+/**
+ * What is known of an event that does not match. `undefined` if its row is not known, or if the row matches
+ * and only what it was before does not: then the row must not be left out.
+ */
 export const invalidChange = (
   table: Table | undefined,
+  channel: string,
   id: string,
   tx: string | undefined,
   text: string
@@ -58,6 +77,9 @@ export const invalidChange = (
   if (table === undefined || tx === undefined) return undefined
   const change = changeOf(text)
   if (change === undefined || isTruncated(change)) return undefined
+  if (change.operation !== "DELETE" && Result.isSuccess(rowJson(table, channel, text, ["data"]))) {
+    return undefined
+  }
   const key = keyIn(table, change)
   return key && { id, tx, operation: change.operation, key: keyOnWire(table, key) }
 }

@@ -6,17 +6,17 @@
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import { type Table, toJson } from "../../../ChannelBase.ts"
+import type { Table } from "../../../ChannelBase.ts"
 import * as Exact from "../../../internal/exact.ts"
 import { encodeState } from "../../../internal/frameText.ts"
 import { most, turns } from "../eventLoopTurns.ts"
 import type { RowsAt } from "../outbox/state.ts"
-import { read, rowText } from "../reading/reading.ts"
+import { rowText } from "../reading/reading.ts"
 import { keyOnWire } from "../reading/rowKey.ts"
 import type { Unfit } from "../reading/mismatch.ts"
 import type { StateFrame } from "./delivery.ts"
 import { Outgoing } from "./outgoing.ts"
-import { unsendable } from "./view.ts"
+import { rowJson } from "./rowChange.ts"
 
 /** Bytes of the rows of a frame, unless one row has more. */
 const frameBytes = 64 * 1024
@@ -88,8 +88,6 @@ export const framesOf = (
   { cursor, rows }: RowsAt
 ): Effect.Effect<FramedState> =>
   Effect.gen(function* () {
-    const codec = table.rowCodec
-    const row = { name, encode: (value: unknown) => codec.encode(value, name) }
     const frames: Array<StateFrame> = []
     const invalid: Array<string> = []
     let leftOut = 0
@@ -101,16 +99,10 @@ export const framesOf = (
       texts = []
       size = 0
     }
-    const take = (text: string): Result.Result<string, Unfit> => {
-      const decoded = read(codec, name, text, rowText)
-      return Result.isFailure(decoded)
-        ? Result.fail(decoded.failure)
-        : Result.mapError(toJson(row, decoded.success), () => unsendable)
-    }
     for (const step of steps(rows)) {
       yield* turns.take(step.size)
       for (const text of step.rows) {
-        const json = take(text)
+        const json = rowJson(table, name, text)
         if (Result.isFailure(json)) {
           leftOut++
           unfit ??= json.failure

@@ -15,7 +15,7 @@ import type { JoinState } from "../../../Protocol.ts"
 import type { InvalidPayload } from "../../../RealtimeError.ts"
 import { optionsOf, read } from "../reading/reading.ts"
 import type { Batch, BatchEvent, Step } from "./batch.ts"
-import { Missing, toldBy } from "./invalidMessage.ts"
+import { Missing, toldBy, unsendable } from "./invalidMessage.ts"
 import { invalidChange } from "./rowChange.ts"
 import type { Told } from "./gapCounter.ts"
 import type { Part } from "../outbox/catchUp.ts"
@@ -39,13 +39,6 @@ export interface ViewJoin {
   readonly more: boolean
   /** Bytes of payload read for this answer, roughly. */
   readonly bytes: number
-}
-
-/** The fault of a payload that the schema decodes but cannot encode for the wire. */
-export const unsendable = {
-  path: "",
-  expected: "a payload that its schema can also encode",
-  cure: undefined
 }
 
 /** How many batches a Stream may lag behind before it receives `gap slow`. */
@@ -164,7 +157,13 @@ export class View<E = never> {
     if (told !== undefined) return told
     const payload = read(this.#codec, this.name, text, this.#options)
     const missing = (unfit: Missing["unfit"]) =>
-      new Missing("invalid", id, tx, unfit, invalidChange(this.channel.table, id, tx, text))
+      new Missing(
+        "invalid",
+        id,
+        tx,
+        unfit,
+        invalidChange(this.channel.table, this.name, id, tx, text)
+      )
     if (Result.isFailure(payload)) return missing(payload.failure)
     if (!wire) return { id, at, payload: payload.success, json: undefined, tx }
     const json = toJson(this, payload.success)
