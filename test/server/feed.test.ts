@@ -59,9 +59,8 @@ describe("Nodes with a feed", () => {
         for (let n = 1; n <= 40; n++) yield* publish(n, n)
         const all = (n: number) => until(() => nodes.every(({ got }) => got.length >= n))
         yield* all(40)
-        yield* until(() => network.ticks > 10)
-        // At least one of each batch of both fed nodes, and no look of their own.
-        expect((yield* outcome("fed")) - fed).toBeGreaterThan(10)
+        // Each node counts when it rests.
+        yield* Effect.repeat(Effect.delay(outcome("fed"), 10), { until: (n) => n > fed })
 
         const chance = random(seed)
         network.drops = () => chance.chance(0.3)
@@ -74,14 +73,6 @@ describe("Nodes with a feed", () => {
         yield* publish(81, 300)
         yield* all(300)
 
-        const holder = () =>
-          Effect.map(
-            sql<{
-              term: number
-            }>`select term::int from realtime.leases where name = 'reader' and expires_at > clock_timestamp()`,
-            ([row]) => row?.term ?? 0
-          )
-        expect(yield* holder()).toBe(1)
         // Nothing is carried: each node reads for itself.
         network.up = false
         yield* publish(301, 320)

@@ -7,6 +7,7 @@
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
@@ -143,13 +144,15 @@ export const work = (
       )
     }
     let openedAt = yield* Clock.currentTimeMillis
-    let listens = false
+    /** Open while the session LISTENs. */
+    let hearing: Scope.Closeable | undefined
     const listen = Effect.gen(function* () {
       // Behind a transaction pooler the settings would apply to the session of another client.
-      if (settings.wake === "poll" || listens) return
+      if (settings.wake === "poll" || hearing !== undefined) return
       yield* link.query(settingsOfSession, [], beat)
-      const wakes = yield* Scope.provide(link.listen(wakeChannel(schema)), listening)
-      listens = true
+      const own = yield* Scope.fork(listening)
+      const wakes = yield* Scope.provide(link.listen(wakeChannel(schema)), own)
+      hearing = own
       // The session did not hear changes from before its LISTEN.
       openedAt = 0
       yield* Queue.takeAll(wakes).pipe(
@@ -161,8 +164,14 @@ export const work = (
         Effect.ignore,
         // The session is gone, which only a query detects.
         Effect.ensuring(Effect.sync(pace.nudge)),
-        Effect.forkIn(listening)
+        Effect.forkIn(own)
       )
+    })
+    /** PostgreSQL wakes each session that LISTENs at every NOTIFY: one that is fed needs none. */
+    const unlisten = Effect.suspend(() => {
+      const own = hearing
+      hearing = undefined
+      return own === undefined ? Effect.void : Scope.close(own, Exit.void)
     })
     yield* listen
     yield* ticks.start(settings)
@@ -189,12 +198,12 @@ export const work = (
         settings = yield* opened
         if (yield* ticks.stands(settings)) upkeep.due(lasting.tail!.taken, settings.retention)
         yield* feeding.opened(settings.identity)
-        yield* listen
       }
       if (next !== "look") {
-        if (next !== "rest") yield* ticks.reach(settings, next)
+        yield* next === "rest" ? unlisten : ticks.reach(settings, next)
         continue
       }
+      yield* listen
       // A caller that asks from here on waits for the next position.
       const served = lasting.waiting
       lasting.waiting = []
