@@ -6,3 +6,4 @@
 export * as NatsBus from "./NatsBus.ts"
 export * as NatsConnection from "./NatsConnection.ts"
 export * as NatsFeed from "./NatsFeed.ts"
+export * as NatsNotificationSource from "./NatsNotificationSource.ts"

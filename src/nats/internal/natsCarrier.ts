@@ -11,6 +11,7 @@ import * as Scope from "effect/Scope"
 import type { Carrier } from "../../server/internal/bus/carrier.ts"
 import type { Connection } from "./connection.ts"
 import { prefixOf } from "./subjects.ts"
+import { textOf } from "./text.ts"
 
 /** The text did not leave, or NATS did not confirm it. */
 class NotSent extends Data.TaggedError("NotSent")<{ readonly why: string }> {
@@ -81,6 +82,3 @@ export const make = (
     renew: connection.renew
   }
 }
-
-const textOf = (data: Uint8Array): string =>
-  Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("latin1")

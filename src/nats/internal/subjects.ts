@@ -59,3 +59,7 @@ export const permissionsOf = ({
   const all = [`${root}.${database}.${schema}.>`]
   return { publish: all, subscribe: all }
 }
+
+/** One of each kind of subject that live channels use. */
+export const liveSubjects = (prefix: string): ReadonlyArray<string> =>
+  ["ask", "answer.probe", "beat", "c.probe"].map((last) => `${prefix}.live.${last}`)

@@ -1,0 +1,119 @@
+/**
+ * The bridge, on whichever node has its lease: it listens to live channels for all.
+ *
+ * In: the lease, the requests of nodes, and the source of this node on PostgreSQL. Out: numbered
+ * notifications, answers, and a beat every 250 ms. It sends nothing without the lease, and gives it up when
+ * it has had no NATS for 3 s.
+ */
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import { waitUntilUp } from "../../server/internal/waitUntilUp.ts"
+import type { NotificationSource } from "../../server/NotificationSource.ts"
+import type { NodeLease } from "../../server/OutboxReader.ts"
+import { channelNameFault } from "../../Protocol.ts"
+import type { Connection } from "./connection.ts"
+import { LiveBridge } from "./liveBridge.ts"
+import { type Ask, askOf, bridgeName, numberedText } from "./liveFrames.ts"
+import { channelToken } from "./subjects.ts"
+import { textOf } from "./text.ts"
+
+/** Takes a lease, as the reader of the outbox does. */
+export type Lease = (name: string) => Effect.Effect<NodeLease, never, Scope.Scope>
+
+const beatEvery = 250
+/** Milliseconds without NATS after which another node may be the bridge. */
+const withoutNats = 3000
+const leaseName = "effect-realtime live"
+
+/** Requests for channels, each below the size of a message. */
+export const askTexts = ({ ch, ...ask }: Ask, maxPayload: number): ReadonlyArray<string> => {
+  // A name has at most 63 bytes, and three more as JSON.
+  const each = Math.max(1, Math.floor((Math.min(maxPayload, 65_536) - 500) / 66))
+  const texts: Array<string> = []
+  for (let from = 0; from < ch.length; from += each) {
+    texts.push(JSON.stringify({ ...ask, ch: ch.slice(from, from + each) }))
+  }
+  return texts
+}
+
+interface BridgingOptions {
+  readonly connection: Connection
+  readonly inner: NotificationSource["Service"]
+  readonly lease: Lease
+  readonly prefix: () => string | undefined
+  /** The incarnation of this node. */
+  readonly self: string
+  readonly now: () => number
+  /** Called when this node becomes the bridge, and when it is it no more. */
+  readonly acting: (is: boolean) => void
+}
+
+export const run = (options: BridgingOptions): Effect.Effect<never> =>
+  Effect.gen(function* () {
+    yield* waitUntilUp(options.connection.state)
+    const held = yield* options.lease(leaseName)
+    yield* Effect.raceAllFirst([acts(options, held), held.lost, natsIsGone(options.connection)])
+  }).pipe(Effect.scoped, Effect.forever)
+
+const natsIsGone = ({ state }: Connection): Effect.Effect<void> =>
+  SubscriptionRef.changes(state).pipe(
+    Stream.switchMap((now) =>
+      now === "up" ? Stream.never : Stream.fromEffect(Effect.sleep(withoutNats))
+    ),
+    Stream.runHead,
+    Effect.asVoid
+  )
+
+const acts = (
+  { acting, connection, inner, now, prefix, self }: BridgingOptions,
+  held: NodeLease
+): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const at = prefix()
+    if (at === undefined) return yield* Effect.sleep(beatEvery)
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const publish = (subject: string, text: string): void => {
+      if (held.held()) connection.publish(`${at}.live.${subject}`, text)
+    }
+    const b = bridgeName(held.term, self)
+    const bridge = new LiveBridge({
+      b,
+      now,
+      send: (channel, listen, number, payload) =>
+        publish(`c.${channelToken(channel)}`, numberedText({ b, listen, number, payload })),
+      answer: (node, standings) => publish(`answer.${node}`, JSON.stringify(standings)),
+      listen: (channel, hear, ready) => {
+        if (channelNameFault(channel) !== undefined) return () => undefined
+        const listening = inner.listen(channel, hear).pipe(
+          Effect.andThen(Effect.sync(ready)),
+          Effect.andThen(Effect.never),
+          Effect.scoped,
+          Effect.catch((error) => Effect.logWarning(error.message))
+        )
+        const fiber = runFork(listening)
+        return () => void runFork(Fiber.interrupt(fiber))
+      }
+    })
+    yield* Effect.acquireRelease(
+      Effect.sync(() => acting(true)),
+      () =>
+        Effect.sync(() => {
+          acting(false)
+          bridge.close()
+        })
+    )
+    yield* connection.subscribe(`${at}.live.ask`, (data) => {
+      const ask = askOf(textOf(data))
+      if (ask !== undefined && ask.n !== self) bridge.ask(ask)
+    })
+    yield* Effect.logDebug("This node listens to live channels for the others")
+    while (prefix() === at) {
+      const linked = (yield* SubscriptionRef.get(inner.state)) === "up"
+      publish("beat", JSON.stringify(bridge.beat(linked)))
+      bridge.sweep()
+      yield* Effect.sleep(beatEvery)
+    }
+  }).pipe(Effect.scoped)

@@ -1,0 +1,313 @@
+/**
+ * Live channels over NATS: one node listens for all, and each node listens by itself where there is none.
+ *
+ * In: the source of this node on PostgreSQL, the connection to NATS, and the lease of the bridge. Out: a
+ * `NotificationSource`. A channel changes between the two ways with a loss, because nothing says which
+ * notifications both had. The numbers are `LiveNode`'s, what the bridge does is `LiveBridge`'s.
+ */
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import { randomUUID } from "node:crypto"
+import { isBusChannel } from "../../server/internal/sql/schemaName.ts"
+import {
+  type Heard,
+  type Listener,
+  lost,
+  type NotificationSource,
+  type SourceError,
+  type SourceState
+} from "../../server/NotificationSource.ts"
+import { channelNameFault } from "../../Protocol.ts"
+import * as Bridging from "./bridging.ts"
+import type { Connection } from "./connection.ts"
+import { numberedOf, standingsOf } from "./liveFrames.ts"
+import { LiveNode } from "./liveNode.ts"
+import { channelToken } from "./subjects.ts"
+import { textOf } from "./text.ts"
+
+/** Where the notifications of this node arrive from: its own LISTEN, or the bridge. */
+type Way = "own" | "fed"
+
+interface Ear {
+  readonly hear: Listener
+  readonly ready: Deferred.Deferred<void, SourceError>
+  live: boolean
+}
+
+interface Tracked {
+  readonly name: string
+  readonly ears: Set<Ear>
+  /** `undefined` until it was confirmed once. */
+  way: Way | undefined
+  /** Completes when the bridge listens to it. */
+  fed: Deferred.Deferred<void>
+  running: Fiber.Fiber<unknown, unknown> | undefined
+}
+
+/** Milliseconds between two looks at what the node has. */
+const lookEvery = 100
+/** Milliseconds that a node waits at its start for a bridge. */
+const decideWithin = 1000
+/** Milliseconds for which a bridge must be heard until a node leaves its own LISTEN for it. */
+const steadyFor = 1000
+/** Milliseconds that a bridge may be without its link while this node has one. */
+const unlinkedFor = 3000
+/** Milliseconds that the bridge has for a channel: the node listens by itself then, and asks again later. */
+const patience = 2000
+const askAgainAfter = 10_000
+
+export interface LiveSourceOptions {
+  readonly inner: NotificationSource["Service"]
+  readonly connection: Connection
+  readonly lease: Bridging.Lease | undefined
+  /** What the subjects begin with now; `undefined` until it is known. */
+  readonly prefix: () => string | undefined
+}
+
+export const make = ({
+  connection,
+  inner,
+  lease,
+  prefix
+}: LiveSourceOptions): Effect.Effect<NotificationSource["Service"], never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const scope = yield* Effect.scope
+    const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+    const self = randomUUID()
+    const startedAt = now()
+    const channels = new Map<string, Tracked>()
+    const state = yield* SubscriptionRef.make<SourceState>(yield* SubscriptionRef.get(inner.state))
+    const mode = yield* SubscriptionRef.make<Way | undefined>(undefined)
+    let innerUp = false
+    let natsUp = false
+    const works = ({ name, way }: Tracked): boolean =>
+      way === "fed" ? node.isFed(name) && node.linked && natsUp : way === "own" && innerUp
+    let isBridge = false
+    let steadySince: number | undefined
+    let linkedAt = now()
+
+    const tell = ({ ears }: Tracked, heard: Heard): void => {
+      for (const ear of ears) if (heard !== lost || ear.live) ear.hear(heard)
+    }
+    const confirm = ({ ears }: Tracked): void => {
+      for (const ear of ears) {
+        ear.live = true
+        Deferred.doneUnsafe(ear.ready, Effect.void)
+      }
+    }
+    /** The channel arrives on this way now. */
+    const arrive = (channel: Tracked, way: Way): void => {
+      if (channel.way !== undefined && channel.way !== way) tell(channel, lost)
+      channel.way = way
+      confirm(channel)
+    }
+
+    const node = new LiveNode({
+      now,
+      ask: (b, k, ch) => {
+        const at = prefix()
+        if (at === undefined) return
+        for (const text of Bridging.askTexts({ n: self, b, k, ch }, connection.maxPayload())) {
+          connection.publish(`${at}.live.ask`, text)
+        }
+      },
+      hear: (name, heard) => {
+        const channel = channels.get(name)
+        if (channel?.way !== "fed") return
+        tell(channel, heard)
+        if (heard === lost) confirm(channel)
+      },
+      confirmed: (name) => {
+        const channel = channels.get(name)
+        if (channel === undefined) return
+        arrive(channel, "fed")
+        Deferred.doneUnsafe(channel.fed, Effect.void)
+      }
+    })
+
+    /** Decides on the way of all channels, and says whether notifications arrive. */
+    const look = Effect.gen(function* () {
+      node.tick()
+      innerUp = (yield* SubscriptionRef.get(inner.state)) === "up"
+      natsUp = (yield* SubscriptionRef.get(connection.state)) === "up"
+      const time = now()
+      const heard = natsUp && !isBridge && node.bridge() !== undefined
+      steadySince = heard ? (steadySince ?? time) : undefined
+      if (node.linked || !innerUp) linkedAt = time
+      const before = yield* SubscriptionRef.get(mode)
+      const steady = steadySince !== undefined && time - steadySince >= steadyFor
+      const fed = heard && time - linkedAt < unlinkedFor && (before !== "own" || steady)
+      const waits = before === undefined && natsUp && !isBridge && time - startedAt < decideWithin
+      const next = fed ? "fed" : waits ? undefined : "own"
+      if (next !== before) yield* SubscriptionRef.set(mode, next)
+      let up = next === "fed" ? node.linked : innerUp
+      for (const channel of channels.values()) {
+        if (works(channel)) confirm(channel)
+        else if (channel.way !== undefined) up = false
+      }
+      if ((yield* SubscriptionRef.get(state)) !== (up ? "up" : "down")) {
+        yield* SubscriptionRef.set(state, up ? "up" : "down")
+      }
+    })
+
+    const modeIs = (wanted: Way) =>
+      SubscriptionRef.changes(mode).pipe(
+        Stream.filter((now) => now === wanted),
+        Stream.runHead
+      )
+
+    /** Asks the bridge; whether it listens. */
+    const feed = (channel: Tracked, fedScope: Scope.Scope) =>
+      Effect.gen(function* () {
+        const at = prefix()
+        if (at === undefined) return false
+        const { name } = channel
+        channel.fed = yield* Deferred.make<void>()
+        yield* connection.subscribe(`${at}.live.c.${channelToken(name)}`, (data) => {
+          const frame = numberedOf(textOf(data))
+          if (frame !== undefined) node.frame(name, frame)
+        })
+        yield* Effect.addFinalizer(() => Effect.sync(() => node.remove(name)))
+        if (!(yield* connection.flush(patience))) return false
+        node.add(name)
+        return yield* Deferred.await(channel.fed).pipe(
+          Effect.as(true),
+          Effect.raceFirst(Effect.as(modeIs("own"), false)),
+          Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.succeed(false) })
+        )
+      }).pipe(Scope.provide(fedScope))
+
+    const close = (one: Scope.Closeable | undefined) =>
+      one === undefined ? Effect.void : Scope.close(one, Exit.void)
+
+    /** Keeps a channel on the way of this node, until its last listener leaves. */
+    const keep = (channel: Tracked) =>
+      Effect.gen(function* () {
+        const all = yield* Effect.scope
+        let own: Scope.Closeable | undefined
+        let fed: Scope.Closeable | undefined
+        while (true) {
+          const wanted = yield* SubscriptionRef.changes(mode).pipe(
+            Stream.filter((now) => now !== undefined),
+            Stream.runHead
+          )
+          let refused = false
+          if (wanted._tag === "Some" && wanted.value === "fed" && channel.way === "fed") {
+            yield* modeIs("own")
+            continue
+          }
+          if (wanted._tag === "Some" && wanted.value === "fed" && channel.way !== "fed") {
+            fed = yield* Scope.fork(all)
+            refused = !(yield* feed(channel, fed))
+            if (!refused) {
+              yield* close(own)
+              own = undefined
+              yield* modeIs("own")
+              continue
+            }
+          }
+          if (own === undefined) {
+            own = yield* Scope.fork(all)
+            yield* Scope.provide(
+              inner.listen(channel.name, (heard) => hearOwn(channel, heard)),
+              own
+            )
+            arrive(channel, "own")
+          }
+          yield* close(fed)
+          fed = undefined
+          if (refused) yield* Effect.sleep(askAgainAfter)
+          yield* modeIs("fed")
+        }
+      }).pipe(
+        Effect.scoped,
+        Effect.catch((error) =>
+          Effect.sync(() => {
+            for (const { ready } of channel.ears) Deferred.doneUnsafe(ready, Effect.fail(error))
+          })
+        )
+      )
+
+    const hearOwn = (channel: Tracked, heard: Heard): void => {
+      if (channel.way !== "own") return
+      tell(channel, heard)
+      if (heard === lost) confirm(channel)
+    }
+
+    const listen = (name: string, hear: Listener) =>
+      isBusChannel(name) || channelNameFault(name) !== undefined
+        ? inner.listen(name, hear)
+        : Effect.acquireRelease(
+            Effect.gen(function* () {
+              const ear: Ear = {
+                hear,
+                ready: yield* Deferred.make<void, SourceError>(),
+                live: false
+              }
+              let channel = channels.get(name)
+              if (channel === undefined) {
+                const made = { name, ears: new Set([ear]), way: undefined, running: undefined }
+                channel = { ...made, fed: yield* Deferred.make<void>() }
+                channels.set(name, channel)
+                channel.running = yield* Effect.forkIn(keep(channel), scope)
+              } else {
+                channel.ears.add(ear)
+                if (works(channel)) confirm(channel)
+              }
+              return { channel, ear }
+            }),
+            ({ channel, ear }) =>
+              Effect.suspend(() => {
+                channel.ears.delete(ear)
+                if (channel.ears.size > 0) return Effect.void
+                channels.delete(name)
+                return channel.running === undefined
+                  ? Effect.void
+                  : Fiber.interrupt(channel.running)
+              })
+          ).pipe(Effect.flatMap(({ ear }) => Deferred.await(ear.ready)))
+
+    /** The subjects of the node itself, until the identity of the database changes. */
+    const hearing = Effect.gen(function* () {
+      const at = prefix()
+      if (at === undefined) return yield* Effect.sleep(lookEvery)
+      yield* connection.subscribe(`${at}.live.beat`, (data) => {
+        const beat = standingsOf(textOf(data))
+        if (beat !== undefined && !isBridge) node.beat(beat)
+      })
+      yield* connection.subscribe(`${at}.live.answer.${self}`, (data) => {
+        const answer = standingsOf(textOf(data))
+        if (answer !== undefined) node.answer(answer)
+      })
+      yield* Effect.repeat(Effect.sleep(lookEvery), { until: () => prefix() !== at })
+    }).pipe(Effect.scoped)
+
+    yield* Effect.forkScoped(Effect.forever(hearing))
+    if (lease !== undefined) {
+      yield* Bridging.run({
+        connection,
+        inner,
+        lease,
+        prefix,
+        self,
+        now,
+        acting: (is) => {
+          isBridge = is
+        }
+      }).pipe(Effect.forkScoped)
+    }
+    yield* look
+    yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(lookEvery), look)))
+    yield* SubscriptionRef.changes(inner.state).pipe(
+      Stream.runForEach(() => look),
+      Effect.forkScoped
+    )
+    return { ...inner, listen, state }
+  })
