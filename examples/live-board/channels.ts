@@ -32,6 +32,13 @@ export const Notices = Channel.make("system_notifications", Channel.SystemNotifi
 })
 export type Notice = typeof Channel.SystemNotification.Type
 
+/** The open pages of the board. The server adds the name of the node on which each is. */
+export const Pages = Channel.presence(
+  "live_board_pages",
+  Schema.Struct({ node: Schema.optionalKey(Schema.String) }),
+  { counts: "devices" }
+)
+
 /** The result of the long query. */
 export const Report = Schema.Struct({
   orders: Schema.Int,

@@ -4,7 +4,7 @@
  *   npm start
  *
  * PORT is its port: default 3000, or a free one if 3000 is in use; 0 picks a free one. DATABASE_URL names a
- * PostgreSQL to use instead of the embedded one.
+ * PostgreSQL to use instead of the embedded one. NODE_NAME and NATS_URL are for a cluster of several boards.
  */
 // Not the whole package, which takes half a second to load.
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -21,17 +21,34 @@ import {
 } from "effect-realtime/server"
 import { createServer } from "node:http"
 import * as Api from "./api.ts"
-import { Notices, Orders, otherResults, reportResult } from "./channels.ts"
+import { Notices, Orders, otherResults, Pages, reportResult } from "./channels.ts"
 import * as Database from "./database.ts"
+import * as Nodes from "./nodes.ts"
 import * as Website from "./website.ts"
 
-/** The page's channels, and those of any other query or table, live. */
-const Door = RealtimeServer.layer({
-  channels: [Orders, Notices, reportResult, otherResults, Channel.allTableUpdates],
-  authorize: RealtimeServer.allowAll,
-  // Ctrl-C ends the server within 3 s, even if a sleeping phone does not answer.
-  limits: { drainTimeout: "1 second" }
-})
+const anybody = () => true
+
+/** The page's channels, and those of any other query or table, live. Anybody may do everything here. */
+const Door = Layer.unwrap(
+  Effect.map(Nodes.name, (name) =>
+    RealtimeServer.layer({
+      channels: [Orders, Notices, Pages, reportResult, otherResults, Channel.allTableUpdates],
+      rules: ({ onPresent, onPublish, onSubscribe }) => [
+        onSubscribe(Orders, anybody),
+        onSubscribe(Notices, anybody),
+        onPublish(Notices, ({ payload }) => payload),
+        onSubscribe(Pages, anybody),
+        // Each page shows on which node it is, which only the node knows.
+        onPresent(Pages, () => (Option.isSome(name) ? { node: name.value } : {})),
+        onSubscribe(reportResult, anybody),
+        onSubscribe(otherResults, anybody),
+        onSubscribe(Channel.allTableUpdates, anybody)
+      ],
+      // Ctrl-C ends the server within 3 s, even if a sleeping phone does not answer.
+      limits: { drainTimeout: "1 second" }
+    })
+  )
+)
 
 class PortTaken extends Data.TaggedError("PortTaken")<{ readonly port: number }> {
   override readonly [Runtime.errorReported] = false
@@ -95,7 +112,8 @@ Ready.pipe(
   Layer.provide(Server),
   Layer.provide(QueryResults.layer),
   Layer.provide(Realtime.layer()),
-  Layer.provide(Layer.merge(PgNotificationSource.layer(), OutboxReader.layer())),
+  Layer.provide(Layer.provideMerge(OutboxReader.layer(), Nodes.layer)),
+  Layer.provide(PgNotificationSource.layer()),
   Layer.provide(Layer.merge(Database.layer, Website.Bundle.layer)),
   Layer.provide(Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])),
   Layer.launch,

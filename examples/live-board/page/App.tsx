@@ -2,6 +2,7 @@ import { useRows } from "effect-realtime/react"
 import { useState } from "react"
 import { Orders, type Status } from "../channels.ts"
 import { Notices } from "./Notices.tsx"
+import { OpenPages } from "./OpenPages.tsx"
 import { OrderList } from "./OrderList.tsx"
 import { Path } from "./Path.tsx"
 import { Report } from "./Report.tsx"
@@ -24,6 +25,7 @@ export const App = () => {
             </a>{" "}
             or write with <a href="#terminal">psql</a>, and watch this one follow.
           </p>
+          <OpenPages />
         </div>
         <Path link={link} rows={orders.rows} />
       </header>
