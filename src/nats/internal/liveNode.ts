@@ -32,7 +32,7 @@ export interface LiveNodePort {
 /** Milliseconds until a request without an answer is sent again. */
 const askAgainAfter = 400
 /** Milliseconds between two requests for a channel that the bridge keeps. */
-export const renewEvery = 1500
+const renewEvery = 1500
 /** Milliseconds without a beat after which there is no bridge. */
 const silentAfter = 1000
 /** Frames that wait for an answer, for each channel. */

@@ -19,7 +19,7 @@ export const rootFault = (text: unknown): string | undefined =>
     : "1-100 of A-Z a-z 0-9 _ - and single dots between them"
 
 /** 16 hexadecimal digits. */
-export const identityToken = (identity: string): string =>
+const identityToken = (identity: string): string =>
   createHash("sha256").update(identity).digest("hex").slice(0, 16)
 
 /** What all subjects of a database begin with, without the dot after it. */
