@@ -4,6 +4,7 @@
  * With NATS one elected node reads the outbox for all. It is never needed: while it is away, each node reads
  * for itself. A single board needs neither, and the bus then has one node.
  */
+// #region nodes
 import { Config, Effect, Layer, Option } from "effect"
 import { NatsBus, NatsConnection, NatsFeed } from "effect-realtime/nats"
 import { type NodeBus, PgNodeBus } from "effect-realtime/server"
@@ -33,3 +34,4 @@ export const layer = Layer.unwrap(
     Option.isSome(url) ? overNats(url.value) : overPostgres
   )
 )
+// #endregion

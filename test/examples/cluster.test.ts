@@ -1,0 +1,128 @@
+/** Runs `npm run cluster`: its output, the rows and the open pages on all nodes, and the loss of a node. */
+import { Effect } from "effect"
+import { RealtimeClient } from "effect-realtime/client"
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { join, resolve } from "node:path"
+import { createInterface } from "node:readline"
+import { Layer, Stream } from "effect"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { Orders, Pages } from "../../examples/live-board/channels.ts"
+import { until } from "../support/until.ts"
+import { sql } from "./liveBoard.ts"
+
+const root = resolve(import.meta.dirname, "../..")
+const NODE_COMPILE_CACHE = join(root, "node_modules/.cache/live-board")
+
+let child: ChildProcess
+const lines: Array<string> = []
+let log = ""
+
+const starting = async () => {
+  child = spawn(
+    process.execPath,
+    ["-C", "@effect-realtime/source", "examples/cluster/cluster.ts"],
+    { cwd: root, env: { ...process.env, NODE_COMPILE_CACHE }, stdio: ["ignore", "pipe", "pipe"] }
+  )
+  child.stderr!.on("data", (data: Buffer) => (log += data.toString()))
+  await new Promise<void>((ready, failed) => {
+    createInterface({ input: child.stdout! }).on("line", (line) => {
+      lines.push(line)
+      if (line.startsWith("ready ")) ready()
+    })
+    child.once("exit", (code) => failed(new Error(`the cluster ended with ${code}:\n${log}`)))
+  })
+}
+
+beforeAll(starting, 90_000)
+
+afterAll(async () => {
+  const ended = once(child, "exit")
+  child.kill("SIGINT")
+  await ended
+}, 20_000)
+
+/** The nodes as the cluster printed them last. */
+const nodes = () =>
+  new Map(
+    lines.flatMap((line) => {
+      const [, name, pid, url] = /^node (\d) (\d+) (http:\S+)$/.exec(line) ?? []
+      return name === undefined ? [] : [[name, { pid: Number(pid), url: url! }] as const]
+    })
+  )
+
+const valueOf = (word: string) => lines.find((line) => line.startsWith(`${word} `))!.split(" ")[1]!
+
+/** A page without a browser: the orders, and the open pages. */
+const page = (url: string) =>
+  Effect.gen(function* () {
+    const context = yield* Layer.build(
+      RealtimeClient.layer({
+        url: `${url.replace("http", "ws")}/realtime`,
+        backoff: { initial: 50, cap: 500, resetAfter: 5000 }
+      })
+    )
+    const client = yield* Effect.provideContext(RealtimeClient.RealtimeClient, context)
+    const seen = { customers: [] as ReadonlyArray<string>, pages: 0, node: "" }
+    yield* client.rows(Orders).pipe(
+      Stream.runForEach(({ rows }) =>
+        Effect.sync(() => {
+          seen.customers = rows.map(({ customer }) => customer)
+        })
+      ),
+      Effect.forkScoped
+    )
+    yield* client.presence(Pages).pipe(
+      Stream.runForEach(({ count, me }) =>
+        Effect.sync(() => {
+          seen.pages = count
+          seen.node = me?.state.node ?? ""
+        })
+      ),
+      Effect.forkScoped
+    )
+    yield* client.present(Pages, {})
+    return seen
+  })
+
+describe("npm run cluster", () => {
+  it("prints the database, each node with its process, and at last the balancer", () => {
+    expect(lines[0]).toMatch(/^database postgresql:/)
+    expect([...nodes().keys()].toSorted()).toEqual(["1", "2", "3"])
+    expect(lines.at(-1)).toMatch(/^ready http:/)
+  })
+
+  it("shows rows and open pages of all nodes on each, and goes on when a node is killed", async () => {
+    await Effect.runPromise(
+      Effect.gen(function* () {
+        const urls = [...nodes().values()].map(({ url }) => url)
+        const pages = yield* Effect.forEach([...urls, valueOf("ready")], page)
+        yield* until(() => pages.every((one) => one.pages === 4))
+        expect(
+          pages
+            .slice(0, 3)
+            .map(({ node }) => node)
+            .toSorted()
+        ).toEqual(["node 1", "node 2", "node 3"])
+        const insert = (customer: string) =>
+          Effect.promise(() =>
+            sql(
+              valueOf("database"),
+              `insert into orders (customer, item) values ('${customer}', 'Tea')`
+            )
+          )
+        yield* insert("before")
+        yield* until(() => pages.every(({ customers }) => customers.includes("before")))
+        const { pid } = nodes().get("2")!
+        process.kill(pid, "SIGKILL")
+        yield* insert("during")
+        yield* until(() => nodes().get("2")!.pid !== pid)
+        yield* until(() => pages.every(({ customers }) => customers.includes("during")))
+        for (const { customers } of pages) {
+          expect(customers.filter((customer) => customer === "during")).toHaveLength(1)
+        }
+        yield* until(() => pages.every(({ node }) => node !== ""))
+      }).pipe(Effect.scoped, Effect.timeout("60 seconds"))
+    )
+  }, 70_000)
+})
