@@ -67,9 +67,12 @@ export const make = (server: FakeSocket.FakeServer) => {
     sent = position
   }
   const gap = (reason: string, rest: object) => {
-    // A state that is not sent whole ends with a gap.
-    const left = frames.filter(({ type }) => type !== "state")
-    frames.splice(0, frames.length, ...left)
+    // A state that is not sent whole ends with a gap, and the events from its cursor wait for it.
+    const begun = frames.findIndex(({ type }) => type === "state")
+    if (begun >= 0) {
+      const behind = frames.splice(begun)
+      frames.push(...behind.filter(({ type }) => !["state", "events", "cursor"].includes(type)))
+    }
     sent = head()
     if (isStated) due = sent
     return { type: "gap", channel, ...named(), reason, cursor: at(sent), ...rest } as ServerFrame
