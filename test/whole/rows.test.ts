@@ -347,6 +347,6 @@ describe("the rows of a client are those of the table at its position", () => {
           Object.fromEntries(Object.keys(sum).map((key) => [key, positive]))
         )
       }),
-    600_000
+    1_800_000
   )
 })
