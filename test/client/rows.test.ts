@@ -436,7 +436,7 @@ describe("the rows of a table", () => {
       yield* TestClock.adjust(1)
       subscribed(5).say(state(5, [row(1)]))
       for (let tx = 6; tx < 56; tx++) {
-        server.last.say(events(tx, [{ data: { operation: "UPDATE", truncated: true } }]))
+        server.last.say(events(tx, [{ data: { operation: "UPDATE" } }]))
         assert.strictEqual(orders.shown.status, "stale")
         yield* TestClock.adjust(100)
         // The state that the server has is as old as the change before.

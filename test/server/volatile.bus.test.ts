@@ -21,10 +21,11 @@ const network = () => {
         const self = { name, incarnation: "1" }
         return NodeBus.of({
           self,
-          join: (_, part) =>
+          join: (topic, part) =>
             Effect.sync(() => {
+              if (topic !== "volatile") return () => undefined
               parts.set(name, part)
-              return (content) => {
+              return (content: unknown) => {
                 const copy = JSON.parse(JSON.stringify(content)) as ReadonlyArray<unknown>
                 sent.push(copy)
                 for (const [other, { receive }] of parts) if (other !== name) receive(copy, self)

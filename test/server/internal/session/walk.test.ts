@@ -161,6 +161,7 @@ describe("A client's publish", () => {
           "requestOrder",
           "publishing",
           "publishing readPublish",
+          "publishing readSent",
           "publishing payloadOf"
         ])
         expect(way.to("sends it to the source")).toEqual([
