@@ -1,11 +1,10 @@
 /** Runs `npm run cluster`: its output, the rows and the open pages on all nodes, and the loss of a node. */
-import { Effect } from "effect"
+import { Effect, Layer, Stream } from "effect"
 import { RealtimeClient } from "effect-realtime/client"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { join, resolve } from "node:path"
 import { createInterface } from "node:readline"
-import { Layer, Stream } from "effect"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { Orders, Pages } from "../../examples/live-board/channels.ts"
 import { until } from "../support/until.ts"
