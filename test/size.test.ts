@@ -70,14 +70,14 @@ const budgets: ReadonlyArray<Budget> = [
     external: [effect],
     vite: 12_800,
     esbuild: 14_100,
-    rollup: 13_650
+    rollup: 13_700
   },
   {
     name: "the client and React hooks",
     code: both,
     external: [effect, react],
     vite: 15_600,
-    esbuild: 17_150,
+    esbuild: 17_200,
     rollup: 16_600
   },
   {
@@ -92,25 +92,25 @@ const budgets: ReadonlyArray<Budget> = [
     name: "the same with a channel",
     code: withSchema,
     external: [react],
-    vite: 44_950,
-    esbuild: 52_400,
+    vite: 45_000,
+    esbuild: 52_500,
     rollup: 46_100
   },
   {
     name: "the same with a bigint column",
     code: withColumns,
     external: [react],
-    vite: 46_250,
-    esbuild: 53_650,
+    vite: 46_300,
+    esbuild: 53_700,
     rollup: 47_400
   },
   {
     name: "the page of the README",
     code: page(readme),
     external: [react],
-    vite: 44_250,
+    vite: 44_200,
     esbuild: 48_100,
-    rollup: 45_400
+    rollup: 45_300
   }
 ]
 
