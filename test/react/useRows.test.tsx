@@ -186,7 +186,7 @@ describe("useRows", () => {
     unmount()
     await settle(() => server.last.of("unsubscribe").length === 1)
     await settle(() => server.last.closedWith !== undefined)
-    expect(store.sync().host.stores.size).toBe(0)
+    await settle(() => store.sync().host.stores.size === 0)
   })
 
   it("shows `loading` on a server", () => {
