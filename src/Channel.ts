@@ -20,6 +20,7 @@ import {
   type Options
 } from "./ChannelBase.ts"
 import { TableUpdate, TruncatedUpdate } from "./ChannelTable.ts"
+import { familyMembers } from "./internal/familyMembers.ts"
 import { codecOf } from "./internal/payloadCodec.ts"
 import { channelNameFault } from "./Protocol.ts"
 import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
@@ -221,25 +222,7 @@ const familyOf = <
   type Member = Channel<A, Publish, `${Prefix}${string}`, Kind>
   const member = (text: string, fault?: InvalidChannelName): Member =>
     construct(`${prefix}${text}` as const, codec, options, fault)
-  /** The one text of a value, or the empty text when the value does not match. */
-  const spell = (value: unknown) =>
-    Result.getOrElse(Schema.encodeUnknownResult(param)(value), () => "")
-  const match = (name: string) => {
-    const text = name.slice(prefix.length)
-    if (!name.startsWith(prefix) || text === "" || excepted(name)) return undefined
-    const value = Schema.decodeUnknownResult(param)(text)
-    return Result.isSuccess(value) && spell(value.success) === text
-      ? { channel: member(text), param: value.success }
-      : undefined
-  }
-  const call = (value: Param): Member => {
-    const found = match(prefix + spell(value))
-    if (found !== undefined) return found.channel
-    // The value may be anything, also one that has no text.
-    const given = typeof value === "string" ? value : ""
-    const reason = "has a parameter that does not match the family's schema"
-    return member(given, new InvalidChannelName({ channel: `${prefix}${given}`, reason }))
-  }
+  const { call, match } = familyMembers({ prefix, param, member, excepted })
   return Object.assign(call, {
     _tag: "Family" as const,
     prefix,

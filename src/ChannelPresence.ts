@@ -5,9 +5,10 @@
  *
  * @since 0.1.0
  */
-import * as Result from "effect/Result"
+import type * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { type Any, type AnyFamily, type Codec, construct } from "./ChannelBase.ts"
+import { familyMembers } from "./internal/familyMembers.ts"
 import { codecOf } from "./internal/payloadCodec.ts"
 import { presenceKeeper as keeper } from "./internal/presence.ts"
 import type { PresenceKeeper } from "./internal/presenceTypes.ts"
@@ -109,23 +110,7 @@ const familyOf = <Param, A, const Prefix extends string>(
   if (reason !== undefined) throw new InvalidChannelName({ channel: prefix, reason })
   const member = (text: string, fault?: InvalidChannelName) =>
     construction(`${prefix}${text}` as const, codec, options, fault)
-  const spell = (value: unknown) =>
-    Result.getOrElse(Schema.encodeUnknownResult(param)(value), () => "")
-  const match = (name: string) => {
-    const text = name.slice(prefix.length)
-    if (!name.startsWith(prefix) || text === "") return undefined
-    const value = Schema.decodeUnknownResult(param)(text)
-    return Result.isSuccess(value) && spell(value.success) === text
-      ? { channel: member(text), param: value.success }
-      : undefined
-  }
-  const call = (value: Param) => {
-    const found = match(prefix + spell(value))
-    if (found !== undefined) return found.channel
-    const given = typeof value === "string" ? value : ""
-    const reason = "has a parameter that does not match the family's schema"
-    return member(given, new InvalidChannelName({ channel: `${prefix}${given}`, reason }))
-  }
+  const { call, match } = familyMembers({ prefix, param, member })
   return Object.assign(call, {
     _tag: "Family" as const,
     prefix,
