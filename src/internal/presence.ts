@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { toJson } from "../ChannelBase.ts"
 import { attempt, report } from "./callbacks.ts"
-import { inNextFrame } from "./nextFrame.ts"
+import { onceTogether } from "./nextFrame.ts"
 import * as PresenceRooms from "./presenceRooms.ts"
 import type {
   Over,
@@ -155,14 +155,6 @@ const present: PresenceKeeper["present"] = (host, channel, state) =>
     return own
   }) as ReturnType<PresenceKeeper["present"]>
 
-/** Runs in one callback all that is given for a frame, so that React shows all that has changed in one render. */
-const inOneFrame = ({ due }: PresenceHost, run: () => void) => {
-  if (due.push(run) > 1) return
-  inNextFrame(() => {
-    for (const one of due.splice(0)) one()
-  })
-}
-
 const collect: PresenceKeeper["collect"] = (host, channel, state) => {
   let view: View | undefined
   let holder: Holder | undefined
@@ -213,15 +205,7 @@ const collect: PresenceKeeper["collect"] = (host, channel, state) => {
     })
     for (const listener of Array.from(listeners)) attempt(listener, report)
   }
-  let isDirty = false
-  const onChange = () => {
-    if (isDirty) return
-    isDirty = true
-    inOneFrame(host, () => {
-      isDirty = false
-      refresh()
-    })
-  }
+  const onChange = onceTogether(host.due, refresh)
   const known = channel.fault === undefined ? host.rooms : undefined
   if (known !== undefined) view = open(host, channel)
   refresh()

@@ -5,17 +5,9 @@
  * @since 0.1.0
  */
 import { attempt, report } from "./callbacks.ts"
-import { inNextFrame } from "./nextFrame.ts"
+import { onceTogether } from "./nextFrame.ts"
 import * as RowStores from "./rowStores.ts"
-import type { Host, Keeper, Loaded, Rows, Store } from "./rowTypes.ts"
-
-/** Runs in one callback all that is given for a frame, so that React shows all that has changed in one render. */
-const inOneFrame = ({ due }: Host, run: () => void) => {
-  if (due.push(run) > 1) return
-  inNextFrame(() => {
-    for (const one of due.splice(0)) one()
-  })
-}
+import type { Keeper, Loaded, Rows, Store } from "./rowTypes.ts"
 
 export const keeper = (table: RowStores.RowsTable): Keeper => {
   const open: Keeper["open"] = (host, channel, asked, mine) =>
@@ -45,15 +37,7 @@ export const keeper = (table: RowStores.RowsTable): Keeper => {
     const listeners = new Set<() => void>()
     show(RowStores.find(table, host, channel, asked))
 
-    let isDirty = false
-    const onChange = () => {
-      if (isDirty) return
-      isDirty = true
-      inOneFrame(host, () => {
-        isDirty = false
-        show(store)
-      })
-    }
+    const onChange = onceTogether(host.due, () => show(store))
     let leave: (() => void) | undefined
     return {
       getSnapshot: () => loaded,
