@@ -4,6 +4,7 @@
  * A notification is `bridge listen number payload`, with one space between: its number counts the
  * notifications of one LISTEN of a channel from 1 on. The rest is JSON.
  */
+import { jsonRecord } from "../../server/internal/jsonRecord.ts"
 
 /** Where a channel stands at the bridge: the number of its LISTEN, and that of its last notification. */
 export type Standing = readonly [listen: number, number: number]
@@ -64,19 +65,8 @@ export const numberedOf = (text: string): Numbered | undefined => {
   }
 }
 
-const jsonOf = (text: string): Readonly<Record<string, unknown>> | undefined => {
-  try {
-    const value: unknown = JSON.parse(text)
-    return typeof value === "object" && value !== null
-      ? (value as Readonly<Record<string, unknown>>)
-      : undefined
-  } catch {
-    return undefined
-  }
-}
-
 export const askOf = (text: string): Ask | undefined => {
-  const { b, ch, k, n } = jsonOf(text) ?? {}
+  const { b, ch, k, n } = jsonRecord(text) ?? {}
   if (typeof n !== "string" || !/^[\w-]{1,100}$/.test(n) || !Array.isArray(ch)) return undefined
   if (typeof b !== "string" || typeof k !== "number") return undefined
   return { n, b, k, ch: ch.filter((one): one is string => typeof one === "string") }
@@ -86,7 +76,7 @@ const isStanding = (value: unknown): value is Standing =>
   Array.isArray(value) && Number.isSafeInteger(value[0]) && Number.isSafeInteger(value[1])
 
 export const standingsOf = (text: string): Standings | undefined => {
-  const { b, k, s, u } = jsonOf(text) ?? {}
+  const { b, k, s, u } = jsonRecord(text) ?? {}
   if (termOf(b) === undefined || typeof s !== "object" || s === null) return undefined
   const known = Object.entries(s).filter((entry): entry is [string, Standing] =>
     isStanding(entry[1])

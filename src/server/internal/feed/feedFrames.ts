@@ -9,6 +9,7 @@
  * Positions decide. The numbers only count what was lost.
  */
 import * as Cursor from "../../../internal/cursorText.ts"
+import { jsonRecord } from "../jsonRecord.ts"
 import type { Message, Take } from "../outbox/outbox.ts"
 import type { Look } from "../outbox/look.ts"
 import { formatPosition } from "../outbox/position.ts"
@@ -129,22 +130,11 @@ export const feedFramesOf = (
     : { tick: JSON.stringify({ ...head, ch: null }), pages: [] }
 }
 
-const parsed = (text: string): Readonly<Record<string, unknown>> | undefined => {
-  try {
-    const value: unknown = JSON.parse(text)
-    return typeof value === "object" && value !== null
-      ? (value as Readonly<Record<string, unknown>>)
-      : undefined
-  } catch {
-    return undefined
-  }
-}
-
 const digits = /^\d{1,19}$/
 
 /** Reads a tick; `undefined` for any other text. */
 export const parseTick = (text: string): Tick | undefined => {
-  const frame = parsed(text)
+  const frame = jsonRecord(text)
   if (frame === undefined) return undefined
   const { a, b, ch, e, n, r, t } = frame
   const pair = frame["pair"]
@@ -187,7 +177,7 @@ export const parseTick = (text: string): Tick | undefined => {
 /** Reads a page; `undefined` for any other text. */
 export const parsePageFrame = (text: string): FeedPage | undefined => {
   const line = text.indexOf("\n")
-  const frame = line < 0 ? undefined : parsed(text.slice(0, line))
+  const frame = line < 0 ? undefined : jsonRecord(text.slice(0, line))
   if (frame === undefined) return undefined
   const { c, k, n, r, rows } = frame
   if (
