@@ -5,6 +5,7 @@ import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import { freePort } from "./freePort.ts"
 
 const candidates = [
   process.env["NATS_SERVER_PATH"],
@@ -34,20 +35,6 @@ export interface NatsServer {
   readonly pid: () => number
 }
 
-/**
- * Below the range from which a system takes the port of a client: one that retries on this machine would
- * connect to itself, and hold the port.
- */
-const free = Effect.callback<number>((resume) => {
-  const next = () => {
-    const port = 20_000 + Math.floor(Math.random() * 12_000)
-    const server = Net.createServer()
-    server.once("error", next)
-    server.listen(port, "127.0.0.1", () => server.close(() => resume(Effect.succeed(port))))
-  }
-  next()
-})
-
 const answers = (port: number): Effect.Effect<boolean> =>
   Effect.callback((resume) => {
     const socket = Net.connect(port, "127.0.0.1")
@@ -62,7 +49,7 @@ const answers = (port: number): Effect.Effect<boolean> =>
 /** `config`: more lines of its configuration. It ends with the scope. */
 export const natsServer = (config = ""): Effect.Effect<NatsServer, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const port = yield* free
+    const port = yield* freePort
     const directory = yield* Effect.acquireRelease(
       Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "nats-"))),
       (made) => Effect.sync(() => Fs.rmSync(made, { recursive: true, force: true }))

@@ -9,63 +9,33 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Redacted, Stream } from "effect"
-import { RealtimeClient } from "effect-realtime/client"
+import { Effect, Exit, Fiber, Redacted, Stream } from "effect"
 import { PgInstaller } from "effect-realtime/server"
-import { createServer } from "node:net"
 import { long, random, seed } from "../server/support/random.ts"
 import { ownServer } from "../support/cluster.ts"
 import { execute } from "../support/database.ts"
 import { hop } from "../support/hop.ts"
 import { until } from "../support/until.ts"
-import { Kept, Live, type Part, Parts } from "./support/clusterChannels.ts"
+import { freePort } from "../support/freePort.ts"
+import { Kept, Live } from "./support/clusterChannels.ts"
 import { clusterNode } from "./support/clusterNode.ts"
 import { Ledger, Witness } from "./support/law.ts"
+import { changePair, Collections, createParts, type Part, Parts } from "./support/pairs.ts"
 
 const nodeCount = 3
 const clientCount = long ? 60 : 12
 const faultCount = long ? 60 : 6
-const pairs = 20
-const statuses = ["new", "sent"]
-const wheres = [undefined, { status: "new" }, { status: "sent" }] as const
-
-/** A port on which a node can listen again after it was killed. */
-const freePort = Effect.callback<number>((resume) => {
-  const server = createServer()
-  // Below the ports of outgoing connections, which could take it meanwhile.
-  const attempt = () => server.listen(20_000 + Math.floor(Math.random() * 12_000), "127.0.0.1")
-  server.on("error", attempt)
-  server.once("listening", () => {
-    const address = server.address()
-    server.close(() => {
-      if (typeof address === "object" && address !== null) resume(Effect.succeed(address.port))
-    })
-  })
-  attempt()
-})
-
-/** The pairs of which one half is missing, or other than the other one. */
-const halves = (rows: ReadonlyArray<Part>) => {
-  const found = new Map<number, Array<Part>>()
-  for (const row of rows) found.set(row.pair, [...(found.get(row.pair) ?? []), row])
-  return [...found.values()].filter(
-    ([one, other]) => one?.version !== other?.version || one?.status !== other?.status
-  )
-}
-
 describe("three nodes", () => {
   it.live(
     `lose nothing and deliver nothing twice (REALTIME_TEST_SEED=${seed})`,
     () =>
       Effect.gen(function* () {
-        const { chance, int, pick } = random(seed)
+        const dice = random(seed)
+        const { int, pick } = dice
         const postgres = yield* ownServer()
         const { url } = postgres
         const layerPg = PgClient.layer({ url: Redacted.make(url), maxConnections: 8 })
-        yield* execute(
-          url,
-          `create table parts (id int primary key, pair int not null, status text not null, version int not null)`
-        )
+        yield* execute(url, createParts)
         yield* Effect.andThen(PgInstaller.install(), PgInstaller.watch({ channel: Parts })).pipe(
           Effect.provide(layerPg)
         )
@@ -93,46 +63,20 @@ describe("three nodes", () => {
 
         const ledger = new Ledger()
         const witnesses: Array<Witness> = []
-        const wrong: Array<unknown> = []
-        let compared = 0
-        const collections = yield* Effect.forEach(
-          Array.from({ length: clientCount }, (_, index) => index),
-          (index) =>
-            Effect.gen(function* () {
-              const context = yield* Layer.build(
-                RealtimeClient.layer({
-                  url: urls[index % urls.length]!,
-                  backoff: { initial: 20, cap: 300, resetAfter: 1000 }
-                })
-              )
-              const client = yield* Effect.provideContext(RealtimeClient.RealtimeClient, context)
-              for (const channel of [Live, Kept]) {
-                const witness = new Witness(`client ${index}`, channel.name, ledger)
-                witnesses.push(witness)
-                yield* client.events(channel).pipe(
-                  Stream.runForEach((event) => Effect.sync(() => witness.hear([event]))),
-                  Effect.forkScoped
-                )
-              }
-              const where = wheres[index % wheres.length]
-              const collection = { where, rows: [] as ReadonlyArray<Part>, status: "loading" }
-              yield* client.rows(Parts, where === undefined ? {} : { where }).pipe(
-                Stream.runForEach(({ rows, status }) =>
-                  Effect.sync(() => {
-                    Object.assign(collection, { rows, status })
-                    if (status !== "live") return
-                    compared++
-                    wrong.push(...halves(rows))
-                    for (const row of rows) {
-                      if (where !== undefined && row.status !== where.status) wrong.push(row)
-                    }
-                  })
-                ),
-                Effect.forkScoped
-              )
-              return collection
-            })
-        )
+        const collections = new Collections()
+        for (let index = 0; index < clientCount; index++) {
+          // Each begins with another node, and goes on to the next ones.
+          const first = index % urls.length
+          const client = yield* collections.add([...urls.slice(first), ...urls.slice(0, first)])
+          for (const channel of [Live, Kept]) {
+            const witness = new Witness(`client ${index}`, channel.name, ledger)
+            witnesses.push(witness)
+            yield* client.events(channel).pipe(
+              Stream.runForEach((event) => Effect.sync(() => witness.hear([event]))),
+              Effect.forkScoped
+            )
+          }
+        }
 
         /** Publishes on a channel. The commit counts when the database has confirmed it. */
         const publishOn = (channel: typeof Live | typeof Kept) => {
@@ -145,23 +89,7 @@ describe("three nodes", () => {
           ).pipe(Effect.andThen(Effect.sync(() => ledger.commit(channel.name, n))))
         }
         const publish = Effect.suspend(() => publishOn(pick([Live, Kept])))
-        /** Inserts, changes or deletes a pair, and may roll back. */
-        const change = Effect.suspend(() => {
-          const pair = int(pairs)
-          const statement = chance(0.2)
-            ? `delete from parts where pair = ${pair}`
-            : `insert into parts select ${pair} * 2 + n, ${pair}, '${pick(statuses)}', 1 from generate_series(0, 1) n
-               on conflict (id) do update set status = excluded.status, version = parts.version + 1`
-          return PgClient.PgClient.use((sql) =>
-            sql.withTransaction(
-              // The lock keeps the order in which a pair's rows are changed.
-              sql`select pg_advisory_xact_lock(${pair})`.pipe(
-                Effect.andThen(sql.unsafe(statement)),
-                Effect.andThen(chance(0.1) ? Effect.fail("undone") : Effect.void)
-              )
-            )
-          )
-        })
+        const change = Effect.suspend(() => changePair(dice))
 
         let over = false
         /** Whether a publish may be on its way: a crash could commit it without an answer. */
@@ -255,25 +183,16 @@ describe("three nodes", () => {
         const told = `seed ${seed}: ${log.join("; ")}`
         const arrived = yield* Effect.exit(Effect.timeout(everybody, "30 seconds"))
         const rows = (yield* execute(url, "select * from parts")) as unknown as ReadonlyArray<Part>
-        const text = (all: ReadonlyArray<Part>) =>
-          all
-            .map(({ id, pair, status, version }) => [id, pair, status, version].join(" "))
-            .toSorted()
-            .join("\n")
-        const right = ({ where, ...found }: (typeof collections)[number]) =>
-          found.status === "live" &&
-          text(found.rows) ===
-            text(rows.filter((row) => where === undefined || row.status === where.status))
         const equal = yield* Effect.exit(
           Effect.timeout(
-            until(() => collections.every(right)),
+            until(() => collections.equal(rows)),
             "30 seconds"
           )
         )
         const violations = witnesses.flatMap((witness) => witness.violations)
         expect(violations, told).toEqual([])
         expect(Exit.isSuccess(arrived), told).toBe(true)
-        expect(wrong, told).toEqual([])
+        expect(collections.wrong, told).toEqual([])
         expect(Exit.isSuccess(equal), told).toBe(true)
         // No durable event is missing with a gap either.
         const gaps = witnesses.filter(
@@ -282,7 +201,7 @@ describe("three nodes", () => {
         expect(gaps, told).toEqual([])
         // The test is meaningful only if much was received and compared.
         expect(witnesses.every(({ events }) => events > 5)).toBe(true)
-        expect(compared).toBeGreaterThan(60)
+        expect(collections.compared).toBeGreaterThan(60)
       }).pipe(Effect.scoped),
     long ? 900_000 : 240_000
   )
