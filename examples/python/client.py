@@ -26,6 +26,10 @@ def token():
     return os.environ.get("REALTIME_TOKEN")  # called before each socket: return a fresh token here
 
 
+def is_cut(data):
+    return isinstance(data, dict) and data.get("truncated") and data["operation"] != "DELETE"
+
+
 def is_new(event):
     known = event["id"] in seen
     if HISTORY:
@@ -65,7 +69,8 @@ async def session(url, channel):
                 elif kind == "gap":
                     print("gap", frame["reason"])  # read the state again, or wait for it
                     due = due if "change" in frame else STATE  # a change is one row
-                elif kind == "events":
+                elif kind == "events":  # the state follows a row that is too large to travel
+                    due = due or STATE and any(is_cut(event["data"]) for event in frame["events"])
                     for event in frame["events"]:
                         if is_new(event):
                             print("event", json.dumps(event["data"]))
