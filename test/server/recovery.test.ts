@@ -184,7 +184,6 @@ describe("The cost of a look", () => {
         const first = yield* look
         // That look passed over the ids drawn meanwhile.
         const beside = yield* look
-        console.log(JSON.stringify({ rows, alone, first, beside }))
         expect(Math.max(first.idle, beside.idle)).toBeLessThanOrEqual(3 * alone.idle)
         expect(beside.found).toBeLessThanOrEqual(3 * alone.found)
         expect(beside.paging).toBeLessThanOrEqual(3 * alone.paging)
