@@ -186,7 +186,9 @@ describe("useRows", () => {
     unmount()
     await settle(() => server.last.of("unsubscribe").length === 1)
     await settle(() => server.last.closedWith !== undefined)
-    await settle(() => store.sync().host.stores.size === 0)
+    const { stores } = store.sync().host
+    await settle(() => stores.size === 0)
+    expect(stores.size).toBe(0)
   })
 
   it("shows `loading` on a server", () => {
