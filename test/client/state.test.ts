@@ -241,7 +241,7 @@ describe("RealtimeClient.state", () => {
       assert.strictEqual(reads.length, 5)
       yield* TestClock.adjust("1 hour")
       assert.strictEqual(reads.length, 5)
-    })
+    }).pipe(Random.withSeed("slower"))
   )
 
   it.effect("is stale with a reason, and asks little, where every answer is a reset", () =>
