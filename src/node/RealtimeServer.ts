@@ -22,14 +22,8 @@ import { claim, pathOf } from "../server/internal/door/claimedPaths.ts"
 import type * as Door from "../server/internal/door/door.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
 import { SchemaName } from "../server/PgInstaller.ts"
-import type {
-  Control,
-  NodeStats,
-  Reached,
-  RevokeOptions,
-  Stats,
-  Whose
-} from "../server/internal/control/control.ts"
+import type { Control, NodeStats, Reached, Stats } from "../server/internal/control/control.ts"
+import type { RevokeOptions, Whose } from "../server/internal/control/whose.ts"
 import { hubOf } from "../server/internal/hub/ofRealtime.ts"
 import * as QueryResults from "../server/QueryResults.ts"
 import * as Realtime from "../server/Realtime.ts"
@@ -404,8 +398,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   /**
    * Closes sessions with 4101, of an identity by the text of `identityKey`; see `revoke` of the service. With
    * the option `control` it reaches all nodes, and no node accepts what was revoked until it expires. Waits
-   * for the server to start. Rejects with `RevokeFailed` when the database does not store it, and with
-   * `ServerClosed`.
+   * for the server to start. Rejects with `RevokeFailed` when the database does not store it, with
+   * `InvalidOption` for an end that is over and for what names no sessions, and with `ServerClosed`.
    */
   revoke(whose: Whose, options?: RevokeOptions): Promise<Reached> {
     return this.#controlled(({ revoke }) => revoke(whose, options), "sessions were closed")

@@ -13,8 +13,9 @@ import * as Layer from "effect/Layer"
 import type * as Channel from "../Channel.ts"
 import { server as Defaults } from "../internal/defaults.ts"
 import * as Control from "./internal/control/control.ts"
-import type { Reached, RevokeOptions, Stats, Whose } from "./internal/control/control.ts"
+import type { Reached, Stats } from "./internal/control/control.ts"
 import type { NoControl, RevokeFailed } from "./internal/control/controlErrors.ts"
+import type { RevokeOptions, Whose } from "./internal/control/whose.ts"
 import { claim, pathOf } from "./internal/door/claimedPaths.ts"
 import * as Door from "./internal/door/door.ts"
 import { checkOptions } from "./internal/limits/limits.ts"
@@ -58,18 +59,20 @@ export type {
    * @category models
    * @since 0.1.0
    */
+  Stats
+} from "./internal/control/control.ts"
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
   RevokeOptions,
   /**
    * @category models
    * @since 0.1.0
    */
-  Stats,
-  /**
-   * @category models
-   * @since 0.1.0
-   */
   Whose
-} from "./internal/control/control.ts"
+} from "./internal/control/whose.ts"
 export {
   /**
    * @category errors
@@ -300,20 +303,25 @@ export class RealtimeServer extends Context.Service<
      *
      * With the option `control` it reaches all nodes, and no node opens a session with what was revoked until
      * it expires: for an identity the tokens that were issued before. Fails with `RevokeFailed` when
-     * the database does not store it. Otherwise it answers within 5 s, with the names of the nodes that did
+     * the database does not store it, and with `InvalidOption` for an end that is over. Otherwise it answers within 5 s, with the names of the nodes that did
      * not. In a transaction of yours it holds within 2 s after the commit. Without `control` it closes sessions of this node, at once.
      */
-    readonly revoke: (whose: Whose, options?: RevokeOptions) => Effect.Effect<Reached, RevokeFailed>
+    readonly revoke: (
+      whose: Whose,
+      options?: RevokeOptions
+    ) => Effect.Effect<Reached, InvalidOption | RevokeFailed>
     /**
      * Calls `authorize` or the rule again for every subscription of an identity, on all nodes with the option
-     * `control`, else on this one. Subscriptions that it now rejects end with `channel/forbidden`.
+     * `control`, else on this one. Subscriptions that it now rejects end with `channel/forbidden`. Fails with
+     * `InvalidOption` for an empty text.
      */
-    readonly reauthorize: (key: string) => Effect.Effect<Reached>
+    readonly reauthorize: (key: string) => Effect.Effect<Reached, InvalidOption>
     /**
      * Closes sessions with 4205, after which clients stop and do not reconnect by themselves: on all nodes
-     * with the option `control`, else on this one. It refuses nothing later.
+     * with the option `control`, else on this one. It refuses nothing later. Fails with `InvalidOption` for
+     * what names no sessions, such as a token whose name is `undefined`.
      */
-    readonly disconnect: (whose: Whose) => Effect.Effect<Reached>
+    readonly disconnect: (whose: Whose) => Effect.Effect<Reached, InvalidOption>
     /** What the nodes say of themselves, with the option `control` all of them, within a second. */
     readonly stats: Effect.Effect<Stats>
     /**

@@ -9,6 +9,7 @@ import { SqlError, UnknownError } from "effect/sql/SqlError"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import * as Control from "../../src/server/internal/control/control.ts"
+import type { Whose } from "../../src/server/internal/control/whose.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import * as MemoryBus from "../../src/server/MemoryBus.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
@@ -215,6 +216,24 @@ describe("revoke", () => {
   )
 
   test(
+    "is answered also while others follow without a pause",
+    Effect.gen(function* () {
+      const { nodes } = yield* cluster("one", "two")
+      const first = yield* Effect.forkChild(nodes[0]!.control.revoke("ann"), {
+        startImmediately: true
+      })
+      for (let n = 0; first.pollUnsafe() === undefined && n < 1000; n++) {
+        yield* Effect.forkChild(nodes[n % 2]!.control.revoke(`user ${n}`), {
+          startImmediately: true
+        })
+        yield* answers
+        yield* TestClock.adjust(10)
+      }
+      expect(yield* Fiber.join(first)).toEqual({ answered: ["one", "two"], missing: [] })
+    })
+  )
+
+  test(
     "in a transaction holds from the commit on, and a rollback revokes nothing",
     Effect.gen(function* () {
       const { nodes } = yield* cluster("one", "two")
@@ -233,11 +252,48 @@ describe("revoke", () => {
   test(
     "forgets the rows of revocations that are over",
     Effect.gen(function* () {
-      const { nodes, now } = yield* cluster("one")
+      const { nodes } = yield* cluster("one")
       const sql = yield* PgClient.PgClient
-      yield* taking(nodes[0]!.control.revoke("ann", { expires: new Date(now - 1000) }))
+      yield* sql`select realtime.revoke('identity', 'ann', clock_timestamp() - interval '1 second')`
       yield* taking(nodes[0]!.control.revoke("bob"))
       expect(yield* sql`select name from realtime.revocations`).toEqual([{ name: "bob" }])
+    })
+  )
+})
+
+describe("arguments of any type", () => {
+  test(
+    "concern no sessions, and fail",
+    Effect.gen(function* () {
+      const { nodes, now } = yield* cluster("one", "two")
+      const sessions = yield* Effect.forEach(nodes, (node) => node.visit({ key: "ann" }))
+      const { control } = nodes[0]!
+      const none: ReadonlyArray<unknown> = [
+        { token: undefined },
+        { session: undefined },
+        { session: "", token: "a" },
+        {},
+        "",
+        undefined,
+        null,
+        1
+      ]
+      for (const whose of none as ReadonlyArray<Whose>) {
+        for (const call of [control.revoke(whose), control.disconnect(whose)]) {
+          expect(yield* Effect.flip(call)).toMatchObject({ _tag: "InvalidOption", option: "whose" })
+        }
+      }
+      expect(yield* Effect.flip(control.reauthorize(""))).toMatchObject({ option: "key" })
+      // A claim in seconds is in January 1970.
+      for (const end of [now / 1000, now - 1, Number.NaN]) {
+        const expires = new Date(end)
+        expect(yield* Effect.flip(control.revoke("ann", { expires }))).toMatchObject({
+          _tag: "InvalidOption",
+          option: "expires"
+        })
+      }
+      yield* pass(2500)
+      expect(codes(sessions)).toEqual([undefined, undefined])
     })
   )
 })

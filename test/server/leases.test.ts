@@ -5,11 +5,14 @@ import { Deferred, Effect, Exit, Fiber, Redacted, Scope } from "effect"
 import { randomBytes } from "node:crypto"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import { statementsOf } from "../../bench/lib/statements.ts"
+import { address } from "../../src/server/internal/link/pgLink.ts"
 import { schemaVersion } from "../../src/server/internal/sql/schema.ts"
-import { OutboxReader } from "../../src/server/OutboxReader.ts"
+import * as Reader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
-import { layerInstalled, layerReader, session } from "./support/durable.ts"
+import { hop } from "../support/hop.ts"
+import { layerInstalled, layerReader, quick, session } from "./support/durable.ts"
 import { script } from "./support/script.ts"
 
 const sqlLeases = Effect.gen(function* () {
@@ -37,7 +40,7 @@ const sqlLeases = Effect.gen(function* () {
 const held = (name: string) =>
   Effect.gen(function* () {
     const scope = yield* Scope.make()
-    const reader = yield* OutboxReader
+    const reader = yield* Reader.OutboxReader
     const lease = yield* Scope.provide(reader.lease!(name), scope)
     return { lease, close: Scope.close(scope, Exit.void) }
   })
@@ -102,6 +105,44 @@ describe("A lease", () => {
         { term: 7 }
       ])
     }).pipe(Effect.provide(layerReader()))
+  )
+})
+
+describe("Many leases of one node", () => {
+  it.live("are renewed together, in few statements, whatever their names are", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      let statements = 0
+      const { port } = yield* hop(
+        address({ url: Redacted.make(url) }),
+        statementsOf(() => statements++)
+      )
+      const through = new URL(url)
+      through.searchParams.set("host", "127.0.0.1")
+      through.searchParams.set("port", String(port))
+      const reader = yield* Reader.make({ ...quick, readUrl: Redacted.make(through.href) })
+      const names = Array.from({ length: 200 }, (_, n) => `é"\\{,}${n}`)
+      const leases = yield* Effect.forEach(names, (name) => reader.lease!(name), {
+        concurrency: "unbounded"
+      })
+      const before = statements
+      const { sql } = yield* sqlLeases
+      const ends = (which: "min" | "max") =>
+        Effect.map(
+          sql.unsafe<{ readonly at: number }>(
+            `select extract(epoch from ${which}(expires_at))::float8 at from realtime.leases`
+          ),
+          ([row]) => row!.at
+        )
+      const first = yield* ends("max")
+      // Each of them twice.
+      yield* Effect.repeat(Effect.delay(ends("min"), 50), { until: (at) => at > first + 1 })
+      expect(statements - before).toBeLessThan(names.length)
+      expect(leases.every(({ held, term }) => held() && term === 1n)).toBe(true)
+      expect(yield* sql`select name from realtime.leases order by name`).toEqual(
+        names.toSorted().map((name) => ({ name }))
+      )
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 })
 

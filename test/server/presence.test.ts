@@ -408,6 +408,26 @@ describe("A presence channel", () => {
       expect(count()).toBe(0)
     }).pipe(Effect.scoped)
   )
+
+  it.effect("goes on in other rooms after a defect in one", () =>
+    Effect.gen(function* () {
+      const presence = yield* Presence.make({ grace: 10_000, named: 1000, rate: 5 })
+      const holder = { session: "s", identity: "ann", counts: "persons" } as const
+      let works = true
+      const offer = () => {
+        if (!works) throw new Error("broken")
+      }
+      presence.room("broken").watch({ member: undefined, offer })
+      works = false
+      presence.sit("broken", holder, "{}")
+      yield* later(100)
+      const seat = presence.sit("in_lobby", holder, "{}")
+      presence.away(seat)
+      yield* later(12_000)
+      expect(presence.room("in_lobby").list.count).toBe(0)
+      expect(presence.room("in_lobby").seatsOf(seat.seat.member)).toEqual([])
+    }).pipe(Effect.scoped)
+  )
 })
 
 describe("A program", () => {

@@ -53,26 +53,27 @@ export class LiveBridge {
 
   ask({ b, ch, k, n }: Ask): void {
     if (b !== this.#port.b) return
-    const answer: Record<string, Standing> = {}
+    // A channel may have the name `__proto__`.
+    const answer = new Map<string, Standing>()
     for (const name of ch) {
       const channel = this.#channels.get(name) ?? this.#open(name)
       if (channel === undefined) continue
       channel.until = this.#port.now() + keepFor
-      if (channel.ready) answer[name] = [channel.listen, channel.number]
+      if (channel.ready) answer.set(name, [channel.listen, channel.number])
       else channel.waiting.set(n, k)
     }
-    if (Object.keys(answer).length > 0) this.#port.answer(n, { b, k, s: answer })
+    if (answer.size > 0) this.#port.answer(n, { b, k, s: Object.fromEntries(answer) })
   }
 
   /** What changed lately. */
   beat(linked: boolean): Standings {
-    const s: Record<string, Standing> = {}
+    const changed = new Map<string, Standing>()
     for (const [name, channel] of this.#channels) {
       if (channel.fresh === 0 || !channel.ready) continue
       channel.fresh--
-      s[name] = [channel.listen, channel.number]
+      changed.set(name, [channel.listen, channel.number])
     }
-    return { b: this.#port.b, s, u: linked }
+    return { b: this.#port.b, s: Object.fromEntries(changed), u: linked }
   }
 
   sweep(): void {

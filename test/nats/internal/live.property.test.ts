@@ -9,7 +9,7 @@ import { LiveNode } from "../../../src/nats/internal/liveNode.ts"
 import { type Heard, lost } from "../../../src/server/NotificationSource.ts"
 import * as Random from "../../server/support/random.ts"
 
-const names = ["a", "b.", ".c"]
+const names = ["a", "b.", "__proto__"]
 
 interface Observed {
   readonly node: LiveNode

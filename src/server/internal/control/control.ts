@@ -6,6 +6,7 @@
  * hands on what was published before.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
@@ -17,21 +18,21 @@ import { OutboxReader } from "../../OutboxReader.ts"
 import { NotInstalled } from "../../PgInstaller.ts"
 import { resolvedBus } from "../bus/busOptions.ts"
 import type { Door, DoorControl } from "../door/door.ts"
+import type { InvalidOption } from "../options.ts"
 import { objects } from "../sql/objects.ts"
 import { revokeStatement } from "../sql/revocations.ts"
 import { SchemaName } from "../sql/schemaName.ts"
 import { NoControl, RevokeFailed } from "./controlErrors.ts"
 import * as Questions from "./questions.ts"
 import * as List from "./revocationList.ts"
-
-/**
- * Whose sessions: those of an identity, by the text of `identityKey`; one session, by the id in the client's
- * `welcome`; or those with one token, by the name that `authenticate` gave it.
- *
- * @category models
- * @since 0.1.0
- */
-export type Whose = string | { readonly session: string } | { readonly token: string }
+import {
+  checkExpiry,
+  checkKey,
+  checkWhose,
+  endAll,
+  type RevokeOptions,
+  type Whose
+} from "./whose.ts"
 
 /**
  * Which nodes did what was asked, by their names, this one included. A node that is `missing` is dead, or
@@ -71,27 +72,36 @@ export interface Stats {
   readonly missing: ReadonlyArray<string>
 }
 
-/**
- * Options of `revoke`.
- *
- * @category models
- * @since 0.1.0
- */
-export interface RevokeOptions {
-  /**
-   * When every token that is revoked has expired, default 24 hours from now. Until then no node accepts
-   * them. Without the option `control`, and for one session, it has no effect.
-   */
-  readonly expires?: Date | undefined
-}
-
 /** What the services of both servers offer. */
 export interface Control {
-  readonly revoke: (whose: Whose, options?: RevokeOptions) => Effect.Effect<Reached, RevokeFailed>
-  readonly reauthorize: (key: string) => Effect.Effect<Reached>
-  readonly disconnect: (whose: Whose) => Effect.Effect<Reached>
+  readonly revoke: (
+    whose: Whose,
+    options?: RevokeOptions
+  ) => Effect.Effect<Reached, InvalidOption | RevokeFailed>
+  readonly reauthorize: (key: string) => Effect.Effect<Reached, InvalidOption>
+  readonly disconnect: (whose: Whose) => Effect.Effect<Reached, InvalidOption>
   readonly stats: Effect.Effect<Stats>
 }
+
+/** The same for arguments of any type. */
+const checkedControl = (control: Control): Control => ({
+  ...control,
+  revoke: (whose, options) =>
+    checkWhose(whose).pipe(
+      Effect.andThen(checkExpiry(options)),
+      Effect.andThen(Effect.suspend(() => control.revoke(whose, options)))
+    ),
+  reauthorize: (key) =>
+    Effect.andThen(
+      checkKey(key),
+      Effect.suspend(() => control.reauthorize(key))
+    ),
+  disconnect: (whose) =>
+    Effect.andThen(
+      checkWhose(whose),
+      Effect.suspend(() => control.disconnect(whose))
+    )
+})
 
 /** Milliseconds. */
 const defaultExpiry = 86_400_000
@@ -108,12 +118,6 @@ type Command =
   | { readonly act: "close"; readonly name: "revoked" | "removed"; readonly whose: Whose }
   | { readonly act: "reauthorize"; readonly key: string }
   | { readonly act: "stats" }
-
-const endAll = (door: Door, name: "revoked" | "removed", whose: Whose): void => {
-  if (typeof whose === "string") door.end(name, () => true, whose)
-  else if ("session" in whose) door.end(name, ({ id }) => id === whose.session)
-  else door.end(name, ({ principal }) => principal.token === whose.token)
-}
 
 const statsOf = (door: Door, node: string, bus: BusState | undefined): NodeStats => ({
   node,
@@ -143,6 +147,13 @@ const alone = (door: Door): Control => {
   }
 }
 
+/** Revocations whose sessions are closed together. */
+interface Batch {
+  readonly revocations: Array<List.Revocation>
+  /** Completes when they are. */
+  readonly closed: Deferred.Deferred<void>
+}
+
 /** The control of a server, in two steps: the door is made with the first. */
 export interface Prepared {
   readonly door: DoorControl | undefined
@@ -158,7 +169,10 @@ export const prepare = (
 ): Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope> =>
   control
     ? everywhere
-    : Effect.succeed({ door: undefined, over: (door) => Effect.succeed(alone(door)) })
+    : Effect.succeed({
+        door: undefined,
+        over: (door) => Effect.succeed(checkedControl(alone(door)))
+      })
 
 const everywhere: Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope> = Effect.gen(
   function* () {
@@ -169,13 +183,13 @@ const everywhere: Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope>
     const reader = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader))
     const client = yield* objects(sql)
     const schema = yield* SchemaName
-    /** Revocations whose sessions are still to be closed. */
-    let fresh: Array<List.Revocation> = []
+    /** Those whose sessions are closed now, and those that wait for the next time. */
+    let present: Batch | undefined
+    let fresh: Batch | undefined
     const some = Latch.makeUnsafe(false)
-    const none = Latch.makeUnsafe(true)
     const list = yield* List.make(client, (revocation) => {
-      fresh.push(revocation)
-      none.closeUnsafe()
+      fresh ??= { revocations: [], closed: Deferred.makeUnsafe() }
+      fresh.revocations.push(revocation)
       some.openUnsafe()
     }).pipe(
       // Without the table. Other failures do not end the start.
@@ -199,15 +213,29 @@ const everywhere: Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope>
         const closing = Effect.gen(function* () {
           yield* some.await
           some.closeUnsafe()
-          const batch = fresh
-          fresh = []
+          present = fresh
+          fresh = undefined
           yield* handOn
-          for (const one of batch) {
+          for (const one of present?.revocations ?? []) {
             const key = one.kind === "identity" ? one.name : undefined
             door.end("revoked", ({ principal }) => List.concerns(one, principal), key)
           }
-          if (fresh.length === 0) none.openUnsafe()
-        })
+        }).pipe(
+          Effect.ensuring(
+            Effect.sync(() => {
+              if (present !== undefined) Deferred.doneUnsafe(present.closed, Effect.void)
+              present = undefined
+            })
+          )
+        )
+        /** Waits until the sessions of all that is known by now are closed, and not of what comes later. */
+        const closed = Effect.suspend(() =>
+          Effect.forEach(
+            [present, fresh],
+            (batch) => (batch === undefined ? Effect.void : Deferred.await(batch.closed)),
+            { discard: true }
+          )
+        )
         yield* closing.pipe(
           Effect.catchDefect((defect) => Effect.logError("control", defect)),
           Effect.forever,
@@ -217,7 +245,7 @@ const everywhere: Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope>
         const act = (command: Command): Effect.Effect<Schema.Json, unknown> => {
           switch (command.act) {
             case "revoked":
-              return Effect.as(Effect.andThen(list.refresh, none.await), null)
+              return Effect.as(Effect.andThen(list.refresh, closed), null)
             case "close":
               return Effect.andThen(
                 handOn,
@@ -277,7 +305,7 @@ const everywhere: Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope>
             yield* Effect.timeout(sent, answerWithin)
           }).pipe(Effect.mapError((cause) => new RevokeFailed({ cause })))
 
-        return {
+        return checkedControl({
           revoke: (whose, options) => {
             if (typeof whose === "object" && "session" in whose) {
               return reach({ act: "close", name: "revoked", whose })
@@ -294,7 +322,7 @@ const everywhere: Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope>
             answered: answered.map(({ answer }) => answer as NodeStats),
             missing
           }))
-        }
+        })
       })
 
     return { door: { refuses: list.refuses, blind: list.blind }, over }

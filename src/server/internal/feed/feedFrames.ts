@@ -107,9 +107,10 @@ export const feedFramesOf = (
     of.bytes += bytes
   }
   const pages: Array<{ channel: string; text: string }> = []
-  const counts: Record<string, number> = {}
+  // Pairs, because a channel may have the name `__proto__`.
+  const counts: Array<readonly [string, number]> = []
   for (const [channel, { fits, pages: parts }] of byChannel) {
-    counts[channel] = fits ? parts.length : 0
+    counts.push([channel, fits ? parts.length : 0])
     if (!fits) continue
     for (const [k, part] of parts.entries()) {
       pages.push({ channel, text: encodePage(reader, n, channel, k, part) })
@@ -132,6 +133,9 @@ export const feedFramesOf = (
 
 const digits = /^\d{1,19}$/
 
+const isCount = (value: unknown): boolean =>
+  Array.isArray(value) && typeof value[0] === "string" && typeof value[1] === "number"
+
 /** Reads a tick; `undefined` for any other text. */
 export const parseTick = (text: string): Tick | undefined => {
   const frame = jsonRecord(text)
@@ -145,7 +149,7 @@ export const parseTick = (text: string): Tick | undefined => {
     typeof r !== "string" ||
     typeof n !== "number" ||
     typeof t !== "number" ||
-    typeof ch !== "object" ||
+    !(ch === null || (Array.isArray(ch) && ch.every(isCount))) ||
     !Array.isArray(pair) ||
     !pair.every((x) => typeof x === "string" && digits.test(x))
   ) {
@@ -169,7 +173,7 @@ export const parseTick = (text: string): Tick | undefined => {
       era: e,
       written: "0/0"
     },
-    channels: new Map(Object.entries((ch ?? {}) as Readonly<Record<string, number>>)),
+    channels: new Map((ch ?? []) as ReadonlyArray<readonly [string, number]>),
     omitted: ch === null
   }
 }

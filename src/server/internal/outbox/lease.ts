@@ -6,16 +6,15 @@
  * made impossible, none for 3 s by the monotonic clock, or a process that was stopped for that long.
  */
 import * as Clock from "effect/Clock"
-import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import type { SqlError } from "effect/sql/SqlError"
 import type { Node } from "../../NodeBus.ts"
 import type { PgLink } from "../link/pgLink.ts"
 import { sqlMessage } from "../link/sqlState.ts"
+import { type LeaseStatements, make as statementsOn, NoSession } from "./leaseStatements.ts"
 
 /**
  * What a node may do alone.
@@ -32,26 +31,21 @@ export interface NodeLease {
   readonly lost: Effect.Effect<void>
 }
 
-/** There is no session now. */
-class NoSession extends Data.TaggedError("NoSession")<{}> {
-  override get message(): string {
-    return "the reader of the outbox is down"
-  }
-}
-
-type Fields = Readonly<Record<string, unknown>>
-
 /** The leases of a node, on the session of its reader, which reaches the primary. */
 export class Leases {
   readonly #self: Node
-  readonly #patience: Duration.Duration
+  readonly #statements: LeaseStatements
   #link: PgLink | undefined
   #taken = 0
 
   /** `patience`: how long PostgreSQL may take to answer. */
   constructor(self: Node, patience: Duration.Duration) {
     this.#self = self
-    this.#patience = patience
+    this.#statements = statementsOn((text, params) =>
+      this.#link === undefined
+        ? Effect.fail(new NoSession())
+        : this.#link.query(text, params, patience)
+    )
   }
 
   /** Uses a session until its scope closes. */
@@ -70,19 +64,10 @@ export class Leases {
       take(
         name,
         { ...this.#self, incarnation: `${this.#self.incarnation}.${++this.#taken}` },
-        (text, params) =>
-          this.#link === undefined
-            ? Effect.fail(new NoSession())
-            : this.#link.query(text, params, this.#patience)
+        this.#statements
       )
     )
 }
-
-/** Runs a statement on a session that reaches the primary, and fails while there is none. */
-type Ask = (
-  text: string,
-  params: ReadonlyArray<unknown>
-) => Effect.Effect<ReadonlyArray<Fields>, SqlError | NoSession>
 
 /** Milliseconds between two renewals. */
 const renewEvery = 1000
@@ -94,13 +79,15 @@ const retryAfter = 250
 const lookEvery = 1000
 
 /** Waits until this holder has the lease. It lasts until the scope closes, or until it is lost. */
-const take = (name: string, holder: Node, ask: Ask): Effect.Effect<NodeLease, never, Scope.Scope> =>
+const take = (
+  name: string,
+  holder: Node,
+  statements: LeaseStatements
+): Effect.Effect<NodeLease, never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
     const { incarnation, name: node } = holder
-    const one = (text: string, params: ReadonlyArray<unknown>) =>
-      Effect.map(ask(text, params), (rows) => rows[0] ?? {})
 
     let told = ""
     /** A failure that lasts is logged once. */
@@ -117,10 +104,9 @@ const take = (name: string, holder: Node, ask: Ask): Effect.Effect<NodeLease, ne
     let term: bigint | undefined
     while (term === undefined) {
       renewedAt = now()
-      const answer = yield* one(
-        "select term::text term, wait_ms from realtime.take_lease($1, $2, $3)",
-        [name, node, incarnation]
-      ).pipe(Effect.tapError(failed), Effect.option)
+      const answer = yield* statements
+        .take(name, node, incarnation)
+        .pipe(Effect.tapError(failed), Effect.option)
       if (Option.isNone(answer)) {
         yield* Effect.sleep(retryAfter)
         continue
@@ -131,7 +117,7 @@ const take = (name: string, holder: Node, ask: Ask): Effect.Effect<NodeLease, ne
       else yield* Effect.sleep(Math.min(lookEvery, Number(row["wait_ms"] ?? 0) + 10))
     }
 
-    const mine = [name, incarnation, String(term)]
+    const mine = [name, incarnation, String(term)] as const
     const lost = yield* Deferred.make<void>()
     const held = () => !Deferred.isDoneUnsafe(lost) && now() - renewedAt < doubtAfter
     const renewing = Effect.gen(function* () {
@@ -141,10 +127,7 @@ const take = (name: string, holder: Node, ask: Ask): Effect.Effect<NodeLease, ne
         const at = now()
         const left = doubtAfter - (at - renewedAt)
         if (left <= 0) return
-        const answer = yield* one(
-          "select realtime.renew_lease($1, $2, $3::bigint) mine",
-          mine
-        ).pipe(
+        const answer = yield* statements.renew(...mine).pipe(
           Effect.map((row) => row["mine"] === true),
           Effect.timeoutOption(left),
           // Without an answer the database may have it as renewed or not.
@@ -156,10 +139,7 @@ const take = (name: string, holder: Node, ask: Ask): Effect.Effect<NodeLease, ne
       }
     })
     yield* Effect.addFinalizer(() =>
-      one("select realtime.release_lease($1, $2, $3::bigint)", mine).pipe(
-        Effect.timeoutOption(renewEvery),
-        Effect.ignore
-      )
+      statements.release(...mine).pipe(Effect.timeoutOption(renewEvery), Effect.ignore)
     )
     yield* renewing.pipe(Effect.andThen(Deferred.succeed(lost, undefined)), Effect.forkScoped)
     return { term, held, lost: Deferred.await(lost) }

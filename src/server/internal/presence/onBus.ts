@@ -9,6 +9,9 @@ import { NodeBus, type Send } from "../../NodeBus.ts"
 import * as metrics from "../metrics.ts"
 import { Presence, type PresenceOptions } from "./presence.ts"
 
+/** Milliseconds until presence goes on after a defect. */
+const afterDefect = 1000
+
 export const make = (options: PresenceOptions): Effect.Effect<Presence, never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
@@ -38,6 +41,12 @@ export const make = (options: PresenceOptions): Effect.Effect<Presence, never, S
       // The last changes leave before the goodbye of the bus, so that members whose sockets closed may return.
       yield* Effect.addFinalizer(() => Effect.sync(() => presence.flush()))
     }
-    yield* Effect.forkScoped(presence.run)
+    yield* presence.run.pipe(
+      Effect.catchDefect((defect) =>
+        Effect.andThen(Effect.logError("presence", defect), Effect.sleep(afterDefect))
+      ),
+      Effect.forever,
+      Effect.forkScoped
+    )
     return presence
   })

@@ -196,9 +196,12 @@ export class Owned {
   #note(change: Change, bytes: number): void {
     this.#version++
     this.#log.push({ change, bytes })
-    // Rarely, because it moves the rest.
+    // Rarely, because it moves the rest. A change that was not sent stays.
     const { logged } = this.#limits
-    if (this.#log.length > 2 * logged) this.#log.splice(0, logged)
+    if (this.#log.length > 2 * logged) {
+      const sent = this.#log.length - (this.#version - this.#sent)
+      this.#log.splice(0, Math.min(logged, sent))
+    }
   }
 
   /** Whether the last list has this version, and the log leads on from it. */

@@ -95,6 +95,16 @@ describe("The frames of a look", () => {
     expect([short.pages, parseTick(short.tick)?.omitted]).toEqual([[], true])
   })
 
+  it("name every channel whose name is valid", () => {
+    const { tick } = feedFramesOf(
+      { ...look, messages: [message(10, "__proto__", "1")] },
+      reader,
+      0,
+      640
+    )
+    expect([...parseTick(tick)!.channels]).toEqual([["__proto__", 1]])
+  })
+
   it("of another form, or cut, are none", () => {
     const { pages, tick } = feedFramesOf(look, reader, 0, 10_000)
     for (const text of [
@@ -103,7 +113,9 @@ describe("The frames of a look", () => {
       "null",
       "[1]",
       tick.slice(1),
-      tick.replace('"pair":["', '"pair":["x')
+      tick.replace('"pair":["', '"pair":["x'),
+      tick.replace('"ch":[[', '"ch":[["x"],['),
+      tick.replace('"ch":[', '"ch":{},"x":[')
     ]) {
       expect(parseTick(text)).toBe(undefined)
     }

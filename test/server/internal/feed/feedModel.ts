@@ -250,12 +250,10 @@ class Node extends Host {
     if (this.#mutant === "uncounted") {
       const key = `${String(frame["r"])} ${String(frame["n"])} `
       if (channel === undefined) {
-        frame["ch"] = Object.fromEntries(
-          channels.flatMap((name) => {
-            const count = this.#seen.get(key + name)
-            return count === undefined ? [] : [[name, count]]
-          })
-        )
+        frame["ch"] = channels.flatMap((name) => {
+          const count = this.#seen.get(key + name)
+          return count === undefined ? [] : [[name, count]]
+        })
       } else this.#seen.set(key + channel, (this.#seen.get(key + channel) ?? 0) + 1)
     }
     return [JSON.stringify(frame), ...rest].join("\n")

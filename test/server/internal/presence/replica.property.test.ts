@@ -161,4 +161,14 @@ describe("Replicas", () => {
       expect(found.some((one) => one !== undefined)).toBe(true)
     })
   }
+
+  it("are equal after more changes in one turn than the log keeps", () => {
+    const world = new World(makeOf(short), random(1))
+    const one = world.start("one")
+    world.start("two")
+    world.pass(100)
+    for (let n = 0; n < 100; n++) one.set(`room ${n % 40}`, n)
+    world.pass(beatEvery)
+    expect(world.difference).toBeUndefined()
+  })
 })
