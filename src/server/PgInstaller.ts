@@ -134,7 +134,8 @@ export interface Options {
   /**
    * What wakes the readers, default: as it is, and `hybrid` in a new install.
    *
-   * - `hybrid`: a NOTIFY at commit unless there was one in the last 20 ms.
+   * - `hybrid`: a NOTIFY at each commit. When more than 5 come at once, or more than 200 a second, one in
+   *   20 ms.
    * - `notify`: a NOTIFY in every transaction that publishes. The fastest on an idle database, but
    *   PostgreSQL then commits those transactions one after the other.
    * - `poll`: none; readers look every 5-250 ms. For transaction poolers and two-phase commit.

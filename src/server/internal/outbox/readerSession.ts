@@ -20,6 +20,7 @@ import { isMissing, isStandby } from "../link/sqlState.ts"
 import { openStatement } from "../sql/identity.ts"
 import { schemaVersion } from "../sql/schema.ts"
 import { wakeChannel } from "../sql/schemaName.ts"
+import { nextWakes } from "../sql/wake.ts"
 import type { Looked, Pace, Wake } from "./lookSchedule.ts"
 import { OtherOutbox, type OutboxFault } from "./outboxErrors.ts"
 import { Broken, type Standing, type TickOptions, make as ticksOf } from "./readTicks.ts"
@@ -158,7 +159,9 @@ export const work = (
       yield* Queue.takeAll(wakes).pipe(
         Effect.tap((found) => {
           if (found.some(({ payload }) => payload === "settings")) openedAt = 0
-          return pace.wake
+          return found.every(({ payload }) => payload === nextWakes)
+            ? Effect.sync(pace.nudge)
+            : pace.silence
         }),
         Effect.forever({ disableYield: true }),
         Effect.ignore,
@@ -178,7 +181,7 @@ export const work = (
     yield* onUp
     yield* feeding.opened(settings.identity)
     // Commits from before the LISTEN sent no wake to this session.
-    yield* pace.wake
+    yield* pace.silence
     let looked: Looked | undefined
     while (true) {
       yield* ticks.finish(settings)

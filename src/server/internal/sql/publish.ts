@@ -6,6 +6,7 @@
  */
 
 import { maxPayloadBytes } from "./schema.ts"
+import { nextWakes, silentMillis, spareMillis, wakeMillis } from "./wake.ts"
 
 /** Whether the table `w` writes a channel, as its own or as a route. */
 const written = (channel: string): string =>
@@ -100,22 +101,37 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
   select realtime.publish(channel, payload::text, key)
 $$`,
 
-  `-- The last wake in milliseconds. A sequence, because reading it takes no lock and writing it is not part
--- of a transaction.
+  `-- When the wakes are at their full number again, in milliseconds. A sequence, because reading it takes no
+-- lock and writing it is not part of a transaction.
 create sequence if not exists realtime.last_wake as bigint minvalue 0 start 0`,
 
   `-- Fires at the end of the transaction, for each message: with an earlier decision, a transaction that
 -- stays open after it would commit without a wake. PostgreSQL refuses PREPARE TRANSACTION after a NOTIFY,
 -- so "set realtime.wake = off" silences a session. One expression, because it runs for each message: a
 -- variable or a query would cost more than the message.
+--
+-- A transaction sends one wake, which says '${nextWakes}' if the next commit sends one too. When they are too many
+-- the last one says nothing, and the commits of the next ${silentMillis} ms are silent. Two sessions that
+-- decide at once send two wakes. "between" also handles a clock that is set back.
 create or replace function realtime.wake_at_commit() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$ begin
-  -- "between" also handles a clock that is set back.
-  if (date_part('epoch', clock_timestamp()) * 1000)::bigint - coalesce(pg_sequence_last_value('realtime.last_wake'), 0) between 0 and 19
-    or current_setting('realtime.wake', true) = 'off' then
+  if current_setting('realtime.wake', true) in ('off', 'sent')
+    or coalesce(pg_sequence_last_value('realtime.last_wake'), 0) - (date_part('epoch', clock_timestamp()) * 1000)::bigint between ${spareMillis + 1} and ${spareMillis + silentMillis} then
     return null;
   end if;
-  perform setval('realtime.last_wake', (date_part('epoch', clock_timestamp()) * 1000)::bigint), pg_notify('realtime', '');
+  declare
+    now_ms bigint := date_part('epoch', clock_timestamp()) * 1000;
+    full_at bigint := coalesce(pg_sequence_last_value('realtime.last_wake'), 0);
+  begin
+    full_at := ${wakeMillis} + case when full_at - now_ms between 0 and ${spareMillis} then full_at else now_ms end;
+    if full_at - now_ms <= ${spareMillis} then
+      perform setval('realtime.last_wake', full_at), pg_notify('realtime', '${nextWakes}');
+    else
+      perform setval('realtime.last_wake', now_ms + ${spareMillis + silentMillis}), pg_notify('realtime', '');
+    end if;
+    -- Until the end of the transaction, or of the savepoint that takes the NOTIFY back.
+    perform set_config('realtime.wake', 'sent', true);
+  end;
   return null;
 end $$`,
 
