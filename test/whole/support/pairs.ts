@@ -86,19 +86,20 @@ export class Collections {
     )
   }
 
-  /** Follows the rows of another client until the scope closes. */
+  /** Makes a client and follows its rows until the scope closes. */
   add(url: string | ReadonlyArray<string>) {
     return Effect.gen({ self: this }, function* () {
       const context = yield* Layer.build(
         RealtimeClient.layer({ url, backoff: { initial: 20, cap: 300, resetAfter: 1000 } })
       )
       const client = yield* Effect.provideContext(RealtimeClient.RealtimeClient, context)
-      yield* this.#follow(client)
+      yield* this.follow(client)
       return client
     })
   }
 
-  #follow(
+  /** Follows the rows of a client until the scope closes. */
+  follow(
     client: RealtimeClient.RealtimeClient["Service"]
   ): Effect.Effect<void, never, Scope.Scope> {
     const where = wheres[this.#all.length % wheres.length]
