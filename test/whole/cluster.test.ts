@@ -107,7 +107,7 @@ const chaos = ({ clients, faults: faultCount, nats, seed }: Size) =>
       console.log(JSON.stringify({ seed, times, ...Object.fromEntries(counts), ...sum }, null, 1))
   }).pipe(Effect.scoped)
 
-const minutes = long ? 15 : 4
+const minutes = long ? 40 : 4
 
 describe("three nodes", () => {
   it.live(
