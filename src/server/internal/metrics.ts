@@ -32,6 +32,15 @@ export const feedTicks = Metric.counter("effect_realtime_feed_ticks_total", {
   incremental: true
 })
 
+/**
+ * Messages over NATS that this node dropped, by `reason`: `forged` (no node of this database sent it, or with a
+ * secret that does not hold, or that this node has not read yet), `late` (more than 30 s off), `replayed`.
+ */
+export const natsDropped = Metric.counter("effect_realtime_nats_dropped_total", {
+  description: "Messages over NATS that this node dropped, by reason",
+  incremental: true
+})
+
 /** WebSocket sessions open now. */
 export const sessions = Metric.gauge("effect_realtime_sessions", {
   description: "WebSocket sessions open now"
