@@ -5,7 +5,7 @@
  * the sender (16), its counter (6), its time (6), and the text. The database and the subject are signed with
  * it, so that a frame of another database or subject is none here.
  */
-import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
+import { createCipheriv, createDecipheriv, type KeyObject, randomBytes } from "node:crypto"
 import { dayOf, keyOf, type Secrets } from "../../server/internal/bus/dayKey.ts"
 
 /** What a frame is beside its text. */
@@ -90,7 +90,7 @@ export const unseal = (
   return undefined
 }
 
-const decrypted = (all: Buffer, key: Buffer, aad: Buffer): Buffer | undefined => {
+const decrypted = (all: Buffer, key: KeyObject, aad: Buffer): Buffer | undefined => {
   const decipher = createDecipheriv("aes-256-gcm", key, all.subarray(nonceAt, tagAt))
   decipher.setAAD(aad)
   decipher.setAuthTag(all.subarray(tagAt, restAt))

@@ -5,7 +5,7 @@
  * encrypted rest: a line of JSON, and after it the raw piece of a message that fits into no envelope. The
  * key of AES-256-GCM is made by HKDF from a secret, the identity of the database, and the day.
  */
-import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
+import { createCipheriv, createDecipheriv, type KeyObject, randomBytes } from "node:crypto"
 import type { Node } from "../../NodeBus.ts"
 import { dayOf, keyOf, type Secrets } from "./dayKey.ts"
 
@@ -108,7 +108,7 @@ export const seal = ({ identity, secrets }: Secrets, draft: EnvelopeDraft): stri
   return `${version}.${day}.${all.toString("base64url")}`
 }
 
-const decrypted = (all: Buffer, key: Buffer, aad: Buffer): Buffer | undefined => {
+const decrypted = (all: Buffer, key: KeyObject, aad: Buffer): Buffer | undefined => {
   const decipher = createDecipheriv("aes-256-gcm", key, all.subarray(0, nonceBytes))
   decipher.setAAD(aad)
   decipher.setAuthTag(all.subarray(nonceBytes, nonceBytes + tagBytes))
