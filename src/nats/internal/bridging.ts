@@ -25,7 +25,7 @@ export type Lease = (name: string) => Effect.Effect<NodeLease, never, Scope.Scop
 const beatEvery = 250
 /** Milliseconds without NATS after which another node may be the bridge. */
 const withoutNats = 3000
-const leaseName = "effect-realtime live"
+const leaseName = "listener"
 
 /** Requests for channels, each below the size of a message. */
 export const askTexts = ({ ch, ...ask }: Ask, maxBytes: number): ReadonlyArray<string> => {
@@ -108,7 +108,10 @@ const acts = (
       const ask = askOf(text)
       if (ask !== undefined && ask.n !== self) bridge.ask(ask)
     })
-    yield* Effect.logDebug("This node listens to live channels for the others")
+    yield* Effect.logInfo("This node listens to the live channels of all nodes")
+    yield* Effect.addFinalizer(() =>
+      Effect.logInfo("This node no longer listens to the live channels of others")
+    )
     while (prefix() === at) {
       const linked = (yield* SubscriptionRef.get(inner.state)) === "up"
       publish("beat", JSON.stringify(bridge.beat(linked)))

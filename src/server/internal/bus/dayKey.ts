@@ -24,7 +24,12 @@ export const dayOf = (now: number): number => Math.floor(now / dayMillis)
 const known = new Map<string, KeyObject>()
 
 /** `purpose`: the key of one purpose reads nothing of another one. */
-export const keyOf = (purpose: string, identity: string, secret: string, day: number): KeyObject => {
+export const keyOf = (
+  purpose: string,
+  identity: string,
+  secret: string,
+  day: number
+): KeyObject => {
   const name = JSON.stringify([purpose, identity, secret, day])
   let key = known.get(name)
   if (key === undefined) {

@@ -10,12 +10,14 @@ import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Node } from "../../NodeBus.ts"
 import type { PgLink } from "../link/pgLink.ts"
 import { sqlMessage } from "../link/sqlState.ts"
+import * as metrics from "../metrics.ts"
 
 /**
  * What a node may do alone.
@@ -84,6 +86,9 @@ type Ask = (
   params: ReadonlyArray<unknown>
 ) => Effect.Effect<ReadonlyArray<Fields>, SqlError | NoSession>
 
+/** What the names of the leases of consumers begin with. */
+export const consumerLease = "consume:"
+
 /** Milliseconds between two renewals. */
 const renewEvery = 1000
 /** Milliseconds without a renewal after which the node gives the lease up, before the database does. */
@@ -131,6 +136,14 @@ const take = (name: string, holder: Node, ask: Ask): Effect.Effect<NodeLease, ne
       else yield* Effect.sleep(Math.min(lookEvery, Number(row["wait_ms"] ?? 0) + 10))
     }
 
+    const lease = name.startsWith(consumerLease) ? "consumer" : name
+    const labelled = <Input, State>(metric: Metric.Metric<Input, State>) =>
+      Metric.withAttributes(metric, { lease })
+    yield* Metric.update(labelled(metrics.leasesTaken), 1)
+    yield* Effect.acquireRelease(Metric.modify(labelled(metrics.leasesHeld), 1), () =>
+      Metric.modify(labelled(metrics.leasesHeld), -1)
+    )
+
     const mine = [name, incarnation, String(term)]
     const lost = yield* Deferred.make<void>()
     const held = () => !Deferred.isDoneUnsafe(lost) && now() - renewedAt < doubtAfter
@@ -150,6 +163,9 @@ const take = (name: string, holder: Node, ask: Ask): Effect.Effect<NodeLease, ne
           // Without an answer the database may have it as renewed or not.
           Effect.orElseSucceed(() => Option.none<boolean>())
         )
+        if (!Option.getOrElse(answer, () => false)) {
+          yield* Metric.update(labelled(metrics.leaseRenewalsFailed), 1)
+        }
         if (Option.isSome(answer) && !answer.value) return
         if (Option.isSome(answer)) renewedAt = at
         pause = Option.isSome(answer) ? renewEvery : retryAfter
