@@ -54,7 +54,8 @@ export const run = (options: BridgingOptions): Effect.Effect<never> =>
     yield* waitUntilUp(options.sealed.state)
     const held = yield* options.lease(leaseName)
     yield* Effect.raceAllFirst([acts(options, held), held.lost, natsIsGone(options.sealed)])
-  }).pipe(Effect.scoped, Effect.forever)
+    yield* Effect.logInfo("This node no longer listens to the live channels of others")
+  }).pipe(Effect.scoped, Effect.forever, Effect.annotateLogs("component", "effect-realtime nats"))
 
 const natsIsGone = ({ state }: Sealed): Effect.Effect<void> =>
   SubscriptionRef.changes(state).pipe(
@@ -109,9 +110,6 @@ const acts = (
       if (ask !== undefined && ask.n !== self) bridge.ask(ask)
     })
     yield* Effect.logInfo("This node listens to the live channels of all nodes")
-    yield* Effect.addFinalizer(() =>
-      Effect.logInfo("This node no longer listens to the live channels of others")
-    )
     while (prefix() === at) {
       const linked = (yield* SubscriptionRef.get(inner.state)) === "up"
       publish("beat", JSON.stringify(bridge.beat(linked)))
