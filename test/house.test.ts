@@ -83,6 +83,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/reading/": 1,
   "src/server/FeedCarrier.ts": 1,
   "src/server/NodeBus.ts": 1,
+  "src/server/Nodes.ts": 1,
   "src/server/NotificationSource.ts": 1,
   "src/server/MemorySource.ts": 1,
   "src/server/PgTls.ts": 1,

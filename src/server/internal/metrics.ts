@@ -32,6 +32,46 @@ export const feedTicks = Metric.counter("effect_realtime_feed_ticks_total", {
   incremental: true
 })
 
+/**
+ * Leases that this node holds, by `lease`: `reader` reads the outbox for all nodes, `listener` listens to their
+ * live channels, `consumer` runs a consumer.
+ */
+export const leasesHeld = Metric.gauge("effect_realtime_leases_held", {
+  description: "Leases that this node holds, by lease"
+})
+
+/** Leases that this node took, by `lease`: each is another term. */
+export const leasesTaken = Metric.counter("effect_realtime_leases_taken_total", {
+  description: "Leases that this node took, by lease",
+  incremental: true
+})
+
+/** Renewals of a lease that PostgreSQL did not confirm in time, or that another holder made impossible. */
+export const leaseRenewalsFailed = Metric.counter("effect_realtime_lease_renewals_failed_total", {
+  description: "Renewals of a lease that failed, by lease",
+  incremental: true
+})
+
+/** 1 while this node has a connection to NATS, else 0. */
+export const natsUp = Metric.gauge("effect_realtime_nats_up", {
+  description: "Whether this node has a connection to NATS, 1 or 0"
+})
+
+/** Connections to NATS that this node opened after its first one. */
+export const natsReconnects = Metric.counter("effect_realtime_nats_reconnects_total", {
+  description: "Connections to NATS that this node opened after its first one",
+  incremental: true
+})
+
+/**
+ * Messages over NATS that this node dropped, by `reason`: `forged` (no node of this database sent it, or with a
+ * secret that does not hold, or that this node has not read yet), `late` (more than 30 s off), `replayed`.
+ */
+export const natsDropped = Metric.counter("effect_realtime_nats_dropped_total", {
+  description: "Messages over NATS that this node dropped, by reason",
+  incremental: true
+})
+
 /** WebSocket sessions open now. */
 export const sessions = Metric.gauge("effect_realtime_sessions", {
   description: "WebSocket sessions open now"

@@ -18,7 +18,7 @@ import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as Backoff from "../../../Backoff.ts"
 import { type DurableBatch, type DurableGap, OutboxReader } from "../../OutboxReader.ts"
-import type { NodeLease } from "./lease.ts"
+import { consumerLease, type NodeLease } from "./lease.ts"
 import type { OutboxFault } from "./outboxErrors.ts"
 import { sqlMessage, sqlState } from "../link/sqlState.ts"
 import { oldestStatement, parsePlace } from "./outbox.ts"
@@ -216,7 +216,7 @@ export const consumeItems = <E, R>(
     const turn = Effect.gen(function* () {
       // A conflict shows also where another worker has the lease.
       yield* load
-      const lease = yield* reader.lease?.(`consume:${name}`) ?? Effect.succeed(undefined)
+      const lease = yield* reader.lease?.(`${consumerLease}${name}`) ?? Effect.succeed(undefined)
       const hands = yield* Semaphore.make(1)
       yield* Effect.raceFirst(
         rounds(lease, hands),
