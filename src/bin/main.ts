@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Stdio from "effect/Stdio"
+import * as Logger from "effect/Logger"
 import * as Runtime from "effect/Runtime"
 import * as CliConfig from "effect/cli/CliConfig"
 import * as CliError from "effect/cli/CliError"
@@ -39,6 +40,7 @@ const presenter: CliOutput.Presenter = {
 }
 
 const settings = Layer.mergeAll(
+  Layer.succeed(Logger.LogToStderr, true),
   CliOutput.layerPresenter(presenter),
   // A wizard would lose the order of the flags, which `sql` needs.
   CliConfig.layer({

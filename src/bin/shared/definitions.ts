@@ -46,3 +46,23 @@ export const tablesOf = (
     ),
     (all) => all.flat()
   )
+
+const isDefinition = (value: unknown): value is Channel.Definition => {
+  const { _tag, delivery } = Object(value) as Partial<Channel.Definition>
+  return (_tag === "Channel" || _tag === "Family") && delivery !== undefined
+}
+
+/** The channels and families that the modules export. */
+export const definitionsOf = (
+  modules: ReadonlyArray<string>
+): Effect.Effect<ReadonlyArray<Channel.Definition>, CommandFailed> =>
+  Effect.map(
+    Effect.forEach(modules, (module) =>
+      Effect.gen(function* () {
+        const found = (yield* exportsOf(module)).filter(isDefinition)
+        if (found.length > 0) return found
+        return yield* wrongUsage(`The module ${module} exports no definition of a channel.`)
+      })
+    ),
+    (all) => all.flat()
+  )

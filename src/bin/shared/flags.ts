@@ -31,3 +31,12 @@ export const durationFlag = (name: string) =>
       (text) => `--${name} is a duration such as "36 hours", not "${text}".`
     )
   )
+
+/** The direct address beside that of a pooler. */
+export const listenFlag = Flag.Redacted("listen").pipe(
+  Flag.withMetavar("<url>"),
+  Flag.withDescription(
+    "The direct URL of the database where --database leads through a transaction pooler"
+  ),
+  Flag.optional
+)

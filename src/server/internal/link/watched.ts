@@ -56,7 +56,10 @@ export interface Watched {
 }
 
 /** The channel of the table of a route, or the channel itself: a table of version 3 may have a colon there. */
-const ofTable = (channel: string, known: ReadonlyArray<WatchedTable>): string =>
+export const ofTable = (
+  channel: string,
+  known: ReadonlyArray<Pick<WatchedTable, "channel">>
+): string =>
   channel.startsWith("table_updates_") && !known.some((table) => table.channel === channel)
     ? channel.split(":", 1)[0]!
     : channel
