@@ -10,6 +10,7 @@
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -25,6 +26,7 @@ import { oldestStatement, parsePlace } from "./outbox.ts"
 import { formatPosition, whole } from "./position.ts"
 import { objects } from "../sql/objects.ts"
 import * as Reconnecting from "../reconnecting.ts"
+import { tally } from "../tally.ts"
 
 /**
  * The name belongs to a consumer of another channel.
@@ -159,6 +161,10 @@ export const consumeItems = <E, R>(
         })
       )
 
+    const clock = yield* Clock.Clock
+    /** When the first event of the batch in hand was written, in milliseconds since 1970. */
+    let handled: number | undefined
+
     let warned = false
     /** Ends the transaction of a worker that lost the lease. */
     const evict = Effect.catchIf(
@@ -191,7 +197,9 @@ export const consumeItems = <E, R>(
                   : onGap === undefined
                     ? Effect.fail(new ConsumerGap({ name, channel, reason: item.reason }))
                     : onGap(item)
+            handled = item._tag === "Batch" ? item.events[0]?.at : undefined
             yield* hands.withPermit(move(cursor ?? item.cursor, item.cursor, work))
+            handled = undefined
             cursor = item.cursor
           })
         )
@@ -216,6 +224,9 @@ export const consumeItems = <E, R>(
     const turn = Effect.gen(function* () {
       // A conflict shows also where another worker has the lease.
       yield* load
+      yield* (yield* tally).show("consumerLag", () =>
+        handled === undefined ? 0 : Math.max(0, clock.currentTimeMillisUnsafe() - handled) / 1000
+      )
       const lease = yield* reader.lease?.(`consume:${name}`) ?? Effect.succeed(undefined)
       const hands = yield* Semaphore.make(1)
       yield* Effect.raceFirst(

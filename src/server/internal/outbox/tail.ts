@@ -220,6 +220,8 @@ export class Followers {
   /** Runs when a channel is followed that was not, and when its last follower left. */
   onFollow: (channel: string) => void = () => undefined
   onLeave: (channel: string) => void = () => undefined
+  /** Runs when everything up to a position was handed out. */
+  onFinish: () => void = () => undefined
 
   constructor(limits: RingLimits) {
     this.budget = new Budget(limits)
@@ -358,6 +360,7 @@ export class Followers {
   finish(tail: Tail): void {
     const { end, midway, tick } = tail
     tail.finished = true
+    this.onFinish()
     if (midway.size > 0) this.tell({ _tag: "Position", cursor: end, tick, ends: true }, midway)
     midway.clear()
   }

@@ -21,6 +21,7 @@ import { SubscribeBudget, openingRefused } from "./subscribeBudget.ts"
 import { logFailure } from "./subscribeFailure.ts"
 import { Held, Subscription } from "./subscription.ts"
 import { subscriptionKey, textOf } from "./where.ts"
+import { monotonic } from "../outbox/lookSchedule.ts"
 import * as turns from "../eventLoopTurns.ts"
 import { overLimit, type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusalText.ts"
 
@@ -83,6 +84,10 @@ export class Subscriptions {
     return refused
   }
 
+  get size(): number {
+    return this.#held.size
+  }
+
   /** Releases the reservation of a request that failed, but not that of a later request. */
   unwant(key: string, id: number): void {
     if (this.#wanted.get(key) === id) this.#wanted.delete(key)
@@ -134,7 +139,10 @@ export class Subscriptions {
   }
 
   /** Holds a subscription from this step on, answers, and sends the state or the replay. */
-  #start(subscription: Subscription, { join, tenure }: BegunSubscription): Effect.Effect<void> {
+  #start(
+    subscription: Subscription,
+    { asked, join, tenure }: BegunSubscription
+  ): Effect.Effect<void> {
     const { id, wish } = subscription
     const { label } = tenure.view
     this.#held.add(subscription, tenure)
@@ -146,7 +154,12 @@ export class Subscriptions {
       ...(join.cursor === nowhere ? {} : { cursor: join.cursor }),
       ...(label === undefined ? {} : { view: label })
     })
-    return tenure.start(join)
+    const { replaySeconds } = this.#port.context.tally
+    return join.state === "recovered" && tenure.states?.waiting === undefined
+      ? Effect.tap(Effect.andThen(tenure.start(join), monotonic), (now) =>
+          Effect.sync(() => replaySeconds.add((now - asked) / 1000))
+        )
+      : tenure.start(join)
   }
 
   /** Ends a subscription that cannot go on. */
@@ -282,7 +295,10 @@ export class Subscriptions {
   }
 
   /** Goes on in a new view, from a gap. */
-  #settle(subscription: Subscription, { join, tenure }: BegunSubscription): Effect.Effect<void> {
+  #settle(
+    subscription: Subscription,
+    { join, tenure }: Pick<BegunSubscription, "join" | "tenure">
+  ): Effect.Effect<void> {
     const { told, wish } = subscription
     const { label } = tenure.view
     this.#held.add(subscription, tenure)
@@ -294,6 +310,7 @@ export class Subscriptions {
       cursor: join.cursor,
       ...(label === undefined ? {} : { now: label })
     })
+    this.#port.context.tally.gaps.rights++
     tenure.states?.begin()
     for (const id of subscription.takeAsked()) subscription.ask(id)
     return Effect.andThen(
