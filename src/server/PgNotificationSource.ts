@@ -375,7 +375,7 @@ export const make = (
         }
       })
 
-    const reconnecting = yield* Reconnecting.make(policy, { fromStart: false })
+    const reconnecting = yield* Reconnecting.make(policy, { fromStart: false, name: "link" })
     yield* reconnecting(attempt, onFailure).pipe(
       Effect.annotateLogs("component", "effect-realtime link"),
       Effect.forkScoped

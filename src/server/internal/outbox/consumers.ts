@@ -27,6 +27,7 @@ import { formatPosition, whole } from "./position.ts"
 import { objects } from "../sql/objects.ts"
 import * as Reconnecting from "../reconnecting.ts"
 import { tally } from "../tally.ts"
+import { inSpan, linksTo } from "../tracing.ts"
 
 /**
  * The name belongs to a consumer of another channel.
@@ -181,6 +182,22 @@ export const consumeItems = <E, R>(
       }
     )
 
+    /** A root of its own, with links to the traces of the publishes. */
+    const traced = (item: DurableBatch | DurableGap) =>
+      inSpan("realtime.consume", () => {
+        const events = item._tag === "Batch" ? item.events : []
+        return {
+          root: true,
+          kind: "consumer",
+          links: linksTo(events.map(({ trace }) => trace)),
+          attributes: {
+            "realtime.consumer": name,
+            "realtime.channel": channel,
+            "realtime.events": events.length
+          }
+        }
+      })
+
     /** Handles batches for ever, one at a time, with the permit of `hands`. */
     const round = (lease: NodeLease | undefined, hands: Semaphore.Semaphore) =>
       Effect.gen(function* () {
@@ -198,7 +215,8 @@ export const consumeItems = <E, R>(
                     ? Effect.fail(new ConsumerGap({ name, channel, reason: item.reason }))
                     : onGap(item)
             handled = item._tag === "Batch" ? item.events[0]?.at : undefined
-            yield* hands.withPermit(move(cursor ?? item.cursor, item.cursor, work))
+            const moved = move(cursor ?? item.cursor, item.cursor, work)
+            yield* hands.withPermit(item._tag === "Position" ? moved : traced(item)(moved))
             handled = undefined
             cursor = item.cursor
           })

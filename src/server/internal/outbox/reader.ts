@@ -187,7 +187,10 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         }
       })
 
-    const reconnecting = yield* Reconnecting.make(options.backoff, { fromStart: false })
+    const reconnecting = yield* Reconnecting.make(options.backoff, {
+      fromStart: false,
+      name: "reader"
+    })
     yield* reconnecting(following, onFailure).pipe(
       Effect.annotateLogs("component", "effect-realtime reader"),
       Effect.forkScoped

@@ -27,6 +27,8 @@ export interface DurableEvent {
   readonly text: string
   /** Of a row the texts by which it is routed and filtered, before and after, as JSON. */
   readonly match?: string | undefined
+  /** Of a publish the trace context of its publisher, as its writer spelled it. */
+  readonly trace?: string | undefined
 }
 
 /** Events of one channel that travel together, with the position after the last of them. */
@@ -113,8 +115,8 @@ export const batchesOfPage = (
     let before = from
     let events: Array<DurableEvent> = []
     let size = 0
-    for (const [index, { at, id, match, text: payload, tx }] of list.entries()) {
-      events.push({ id, tx, at, text: payload, match })
+    for (const [index, { at, id, match, text: payload, trace, tx }] of list.entries()) {
+      events.push({ id, tx, at, text: payload, match, trace })
       size += payload.length
       const next = list[index + 1]
       if (

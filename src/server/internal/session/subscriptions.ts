@@ -22,6 +22,7 @@ import { logFailure } from "./subscribeFailure.ts"
 import { Held, Subscription } from "./subscription.ts"
 import { subscriptionKey, textOf } from "./where.ts"
 import { monotonic } from "../outbox/lookSchedule.ts"
+import { inSpan } from "../tracing.ts"
 import * as turns from "../eventLoopTurns.ts"
 import { overLimit, type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusalText.ts"
 
@@ -108,7 +109,14 @@ export class Subscriptions {
           const begun = yield* Effect.exit(
             restore(
               Effect.flatMap(
-                this.#opening.begin(subscription, request.cursor, scope, turn),
+                inSpan("realtime.subscribe", () => ({
+                  root: true,
+                  kind: "server",
+                  attributes: {
+                    "realtime.channel": channel,
+                    "realtime.resumes": request.cursor !== undefined
+                  }
+                }))(this.#opening.begin(subscription, request.cursor, scope, turn)),
                 (begun) =>
                   this.#rights.hold(wish, asked, (valid) => {
                     if (this.#port.ended) return Effect.succeed(refusalOf(undefined))
@@ -154,12 +162,18 @@ export class Subscriptions {
       ...(join.cursor === nowhere ? {} : { cursor: join.cursor }),
       ...(label === undefined ? {} : { view: label })
     })
+    if (join.state !== "recovered") return tenure.start(join)
     const { replaySeconds } = this.#port.context.tally
-    return join.state === "recovered" && tenure.states?.waiting === undefined
-      ? Effect.tap(Effect.andThen(tenure.start(join), monotonic), (now) =>
-          Effect.sync(() => replaySeconds.add((now - asked) / 1000))
-        )
-      : tenure.start(join)
+    const replay = inSpan("realtime.replay", () => ({
+      root: true,
+      attributes: {
+        "realtime.channel": wish.channel,
+        "realtime.events": join.replay.reduce((sum, { size }) => sum + size.events, 0)
+      }
+    }))(tenure.start(join))
+    return Effect.map(Effect.andThen(replay, monotonic), (now) =>
+      replaySeconds.add((now - asked) / 1000)
+    )
   }
 
   /** Ends a subscription that cannot go on. */
