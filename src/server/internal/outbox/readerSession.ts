@@ -22,6 +22,7 @@ import { schemaVersion } from "../sql/schema.ts"
 import { wakeChannel } from "../sql/schemaName.ts"
 import { nextWakes } from "../sql/wake.ts"
 import type { Looked, Pace, Wake } from "./lookSchedule.ts"
+import type { OldestTransaction } from "./oldestTransaction.ts"
 import { OtherOutbox, type OutboxFault } from "./outboxErrors.ts"
 import { Broken, type Standing, type TickOptions, make as ticksOf } from "./readTicks.ts"
 import type { Tail } from "./tail.ts"
@@ -45,6 +46,7 @@ export interface SessionOptions extends Omit<TickOptions, "onLook" | "readsAll">
 export interface Lasting extends Standing {
   /** The secret of the database. */
   secret: string
+  readonly oldest: OldestTransaction
   /** The node's part in the feed. */
   feeding: Feeding
   /** The callers that wait for the next position. */
@@ -203,6 +205,7 @@ export const work = (
         yield* feeding.opened(settings.identity)
       }
       if (next !== "look") {
+        lasting.oldest.see(undefined)
         yield* next === "rest" ? unlisten : ticks.reach(settings, next)
         continue
       }
@@ -215,5 +218,6 @@ export const work = (
           for (const one of served) Deferred.doneUnsafe(one, Effect.succeed(tail))
         })
         .pipe(Effect.tapCause(() => Effect.sync(() => lasting.waiting.push(...served))))
+      lasting.oldest.see(looked)
     }
   }).pipe(Effect.ensuring(lasting.feeding.end))

@@ -12,6 +12,12 @@ import { nextWakes, silentMillis, spareMillis, wakeMillis } from "./wake.ts"
 const written = (channel: string): string =>
   `w.channel in (${channel}, split_part(${channel}, ':', 1)) and (w.routes is not null or w.channel = ${channel})`
 
+/** The trace context of the session, behind a blank; NULL without one. */
+const trace = "' ' || left(nullif(current_setting('realtime.trace', true), ''), 55)"
+
+/** What a message was made from, as its \`match\` says; NULL where it does not. */
+export const sentOf = (match: string): string => `nullif(split_part(${match}, ' ', 1), '')`
+
 export const publish: ReadonlyArray<string> = [
   `-- What is wrong with a channel name, or NULL. As in the library: 1-63 bytes of A-Z a-z 0-9 _ . : -
 create or replace function realtime.channel_fault(channel text) returns text
@@ -55,7 +61,7 @@ begin
   perform refuse.payload::json;
 end $$`,
 
-  `-- The same key is published once: with the same "sent", which is kept as its match, or with the same payload
+  `-- The same key is published once: with the same "sent", which is kept in its match, or with the same payload
 -- where one of the two has none.
 create or replace function realtime.publish_once(channel text, payload text, key text, sent text) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -66,10 +72,10 @@ begin
   perform realtime.refuse(publish_once.channel, publish_once.payload);
   loop
     insert into realtime.messages (channel, payload, key, match)
-      values (publish_once.channel, publish_once.payload, publish_once.key, publish_once.sent)
+      values (publish_once.channel, publish_once.payload, publish_once.key, nullif(concat(publish_once.sent, ${trace}), ''))
       on conflict do nothing returning id into new_id;
     exit when found;
-    select m.id, coalesce(m.match = publish_once.sent, m.payload = publish_once.payload) into new_id, same from realtime.messages m
+    select m.id, coalesce(${sentOf("m.match")} = publish_once.sent, m.payload = publish_once.payload) into new_id, same from realtime.messages m
       where m.channel = publish_once.channel and m.key = publish_once.key;
     -- Pruned since the conflict: the key is free now.
     continue when not found;
@@ -87,7 +93,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   new_id bigint;
 begin
-  insert into realtime.messages (channel, payload) select publish.channel, publish.payload
+  insert into realtime.messages (channel, payload, match) select publish.channel, publish.payload, ${trace}
     where publish.key is null and realtime.may_carry(publish.channel, publish.payload)
       and not exists (select from realtime.watched w where ${written("publish.channel")}) returning id into new_id;
   if new_id is not null then
