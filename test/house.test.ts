@@ -33,7 +33,10 @@ const wings = {
     wings: ["nats", "server", "shared"],
     packages: ["effect module", "node", "driver", "nats"]
   },
-  bin: { wings: ["bin", "nats", "server", "shared"], packages: ["effect module", "node"] },
+  bin: {
+    wings: ["bin", "nats", "node", "server", "shared"],
+    packages: ["effect module", "node", "driver"]
+  },
   testing: {
     wings: ["testing", "node", "server", "react", "client", "shared"],
     packages: ["effect module", "effect barrel", "node", "ws", "driver"]
@@ -266,7 +269,8 @@ const packageOf = (name: string): Package | undefined => {
   return name === "ws" ? "ws" : undefined
 }
 
-const isPublic = (path: string) => !path.includes("/internal/")
+/** Users run the files of `bin` and import none of them. */
+const isPublic = (path: string) => !path.includes("/internal/") && wingOf(path) !== "bin"
 const isBarrel = (path: string) => isPublic(path) && /\/index\.tsx?$/.test(path)
 
 /** The first cycle along the edges, or `undefined`. */

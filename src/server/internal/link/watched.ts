@@ -137,6 +137,24 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
     return { load, compare, check }
   })
 
+/** A watched table whose changes do not arrive. */
+interface Trouble {
+  readonly rel: string
+  readonly channel: string
+  readonly trouble: string
+}
+
+/** The watched tables whose changes do not arrive, without a change of anything. */
+export const troubles = (
+  client: Pick<SqlClient, "unsafe">
+): Effect.Effect<ReadonlyArray<Trouble>, SqlError> =>
+  client.unsafe<Trouble>("select rel, channel, trouble from realtime.troubles()")
+
+export const troubleText = ({ channel, rel, trouble }: Trouble): string => {
+  const of = channel === "" ? "" : ` (channel "${channel}")`
+  return `Watched table ${rel}${of}: ${trouble}.`
+}
+
 /** Changes of a table whose rows are on no route. */
 interface Unrouted {
   readonly rel: string
@@ -163,12 +181,6 @@ const every = "10 seconds"
 const mayLook = `select from pg_proc p join pg_namespace n on n.oid = p.pronamespace
 where n.nspname = 'realtime' and p.proname = 'look'
   and has_schema_privilege(n.oid, 'usage') and has_function_privilege(p.oid, 'execute')`
-
-interface Trouble {
-  readonly rel: string
-  readonly channel: string
-  readonly trouble: string
-}
 
 /**
  * Looks at the watched tables until the scope closes. The database rewrites the triggers of altered tables
