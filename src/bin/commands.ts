@@ -1,5 +1,6 @@
 /** The commands, in the order of the help. */
 import { natsCommand } from "./commands/nats.ts"
+import { serveCommand } from "./commands/serve.ts"
 import { sqlCommand } from "./commands/sql.ts"
 
-export const commands = [sqlCommand, natsCommand] as const
+export const commands = [serveCommand, sqlCommand, natsCommand] as const

@@ -42,7 +42,7 @@ const checkParam = (place: string, access: Config.Access | undefined, param?: st
 }
 
 /** The definition of a channel or a family. Throws `InvalidGateway`. */
-export const channelOf = (name: string, config: Config.Channel): Served => {
+export const servedChannel = (name: string, config: Config.Channel): Served => {
   const place = `channels.${name}`
   const family = familyOf(name)
   const { counts, delivery = "live", latestBy, publish, read } = config
@@ -71,7 +71,7 @@ const listOf = (columns: string | ReadonlyArray<string> | undefined): ReadonlyAr
   columns === undefined ? [] : [columns].flat()
 
 /** The definition of a table's changes. Throws `InvalidGateway`. */
-export const tableOf = (
+export const servedTable = (
   name: string,
   config: Config.Table,
   described: Described

@@ -91,9 +91,7 @@ export const Config = Schema.Struct({
   channels: Schema.optionalKey(Schema.Record(Schema.String, Channel)),
   tables: Schema.optionalKey(Schema.Record(Schema.String, Table)),
   jwt: Schema.optionalKey(Jwt),
-  limits: Schema.optionalKey(Limits),
-  /** The servers of NATS, which then carry what nodes send each other. */
-  nats: Schema.optionalKey(OneOrMore)
+  limits: Schema.optionalKey(Limits)
 })
 
 /** What the gateway serves. */

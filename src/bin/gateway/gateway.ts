@@ -1,42 +1,157 @@
-/** The gateway: one HTTP server with a WebSocket door, its health and its metrics, and no code of an app. */
-import { PgClient } from "@effect/sql-pg"
+/**
+ * The gateway: an HTTP server with a WebSocket door, its health and its metrics. It needs no
+ * code of an application.
+ *
+ * It listens before it reaches the database, so that its health can be asked meanwhile.
+ */
 import * as Effect from "effect/Effect"
-import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import * as Result from "effect/Result"
-import { createServer, type RequestListener } from "node:http"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import { isSqlError } from "effect/sql/SqlError"
+import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
-import { RealtimeServer } from "../../node/RealtimeServer.ts"
-import { secured } from "../../server/internal/link/pgLink.ts"
-import { authorizer, type Client } from "./access.ts"
-import { channelOf } from "./channels.ts"
-import * as Config from "./config.ts"
+import { gateway as Defaults } from "../../internal/defaults.ts"
+import { databaseLayer } from "../../node/internal/databaseLayer.ts"
+import { openDoor } from "../../node/internal/openDoor.ts"
+import { waitingDoor } from "../../node/internal/waitingDoor.ts"
+import { attach } from "../../server/internal/door/attach.ts"
+import { pathOf } from "../../server/internal/door/claimedPaths.ts"
+import { databaseRefusalOf, explained } from "../../server/internal/link/databaseRefusal.ts"
+import { keeps } from "../../server/internal/hub/durable.ts"
+import { SchemaName } from "../../server/internal/sql/schemaName.ts"
+import * as PgInstaller from "../../server/PgInstaller.ts"
+import * as Realtime from "../../server/Realtime.ts"
+import { layerDatabase } from "../shared/database.ts"
+import { failed } from "../shared/exit.ts"
+import { authorizer, type Client, type Served } from "./access.ts"
+import { answers } from "./answers.ts"
+import { servedChannel } from "./channels.ts"
+import type * as Config from "./config.ts"
 import { authenticator } from "./identity.ts"
-import { install, tablesOf } from "./tables.ts"
+import { install, servedTables } from "./tables.ts"
 
-/** Where the gateway is when nothing says otherwise. */
-export const usual = { host: "127.0.0.1", port: 8080 } as const
+/** What a gateway needs, beside what its file may leave out. */
+export interface Options {
+  readonly config: Config.Config
+  readonly database: Redacted.Redacted
+  readonly schema: string
+  /** Whether the gateway installs what its tables and durable channels need. */
+  readonly installs: boolean
+}
 
-const missing = (reason: string) => new Config.InvalidGateway({ where: "serve", reason })
+/** Throws are faults of the file. */
+const checked = <A>(make: () => A): Effect.Effect<A, unknown> =>
+  Effect.try({ try: make, catch: (error) => error })
 
-/** Answers `/health`, `/live` and `/metrics`; no body has a name of a channel or of a client. */
-const answers =
-  (isReady: () => boolean): RequestListener =>
-  (request, response) => {
-    const answer = (status: number, type: string, body: string) => {
-      response.writeHead(status, { "content-type": type, "cache-control": "no-store" }).end(body)
-    }
-    const path = request.url?.split("?")[0]
-    if (request.method !== "GET" && request.method !== "HEAD") {
-      answer(405, "text/plain", "Only GET is allowed.\n")
-    } else if (path === "/health") {
-      const ready = isReady()
-      const body = JSON.stringify({ status: ready ? "ready" : "not ready" })
-      answer(ready ? 200 : 503, "application/json", `${body}\n`)
-    } else if (path === "/live") {
-      answer(200, "application/json", `{"status":"live"}\n`)
-    } else if (path === "/metrics") {
-      const text = Effect.runSync(PrometheusMetrics.format())
-      answer(200, "text/plain; version=0.0.4; charset=utf-8", text)
-    } else answer(404, "text/plain", "Not found.\n")
-  }
+/** Listens, and closes with the scope. */
+const listen = (config: Config.Config, isReady: () => boolean) =>
+  Effect.gen(function* () {
+    const http = yield* Effect.acquireRelease(
+      Effect.sync(() => createServer(answers(isReady))),
+      (http) =>
+        Effect.callback<void>((done) => {
+          http.close(() => done(Effect.void))
+          http.closeAllConnections()
+        })
+    )
+    const { host = Defaults.host, port = Defaults.port } = config
+    yield* Effect.callback<void, unknown>((done) => {
+      http.once("error", (error: NodeJS.ErrnoException) =>
+        done(
+          Effect.fail(
+            error.code === "EADDRINUSE"
+              ? failed(
+                  `Port ${port} of ${host} is taken. Give another with --port, or 0 for a free one.`
+                )
+              : error
+          )
+        )
+      )
+      http.listen(port, host, () => done(Effect.void))
+    })
+    const { address, family, port: bound } = http.address() as AddressInfo
+    const url = `http://${family === "IPv6" ? `[${address}]` : address}:${bound}`
+    return { http, url }
+  })
+
+/** Repeats while the database is away, and says so. */
+const patiently = Effect.retry({
+  schedule: Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("15 seconds")]),
+  while: (error: unknown) =>
+    isSqlError(error) &&
+    error.reason._tag === "ConnectionError" &&
+    databaseRefusalOf(error) === undefined
+      ? Effect.as(Effect.logWarning(`The database does not answer yet: ${explained(error)}`), true)
+      : Effect.succeed(false)
+})
+
+/** The tables as the database describes them, and whether the objects are there. */
+const prepare = (
+  channels: ReadonlyArray<Served>,
+  { config, database, installs, schema }: Options
+) =>
+  Effect.gen(function* () {
+    const tables = yield* servedTables(config.tables)
+    const definitions = tables.map(({ definition }) => definition)
+    const keepsSome = tables.length > 0 || channels.some(({ definition }) => keeps(definition))
+    if (installs && keepsSome) yield* install(definitions)
+    const installed = yield* PgInstaller.check.pipe(
+      Effect.as(true),
+      // A gateway of live channels needs no objects.
+      Effect.catchTag("NotInstalled", (error) =>
+        keepsSome ? Effect.fail(error) : Effect.succeed(false)
+      )
+    )
+    return { tables, installed }
+  }).pipe(Effect.provide(layerDatabase({ database, schema })), patiently)
+
+/** Listens, waits for the database, opens the door, and gives its address once clients can come in. */
+export const open = Effect.fnUntraced(function* (options: Options) {
+  const { config, database, schema } = options
+  const channels = yield* checked(() =>
+    Object.entries(config.channels ?? {}).map(([name, channel]) => servedChannel(name, channel))
+  )
+  const authenticate = yield* checked(() => authenticator(config.jwt))
+  let isReady = () => false
+  const { http, url } = yield* listen(config, () => isReady())
+  const waiting = yield* Scope.fork(yield* Effect.scope)
+  const path = pathOf({ path: config.path })
+  yield* attach(
+    waitingDoor(path, () => "The gateway is starting."),
+    http
+  ).pipe(Scope.provide(waiting))
+  const { installed, tables } = yield* prepare(channels, options)
+  const served = [...channels, ...tables]
+  const definitions = served.map(({ definition }) => definition)
+  const listenUrl = config.listen === undefined ? undefined : Redacted.value(config.listen)
+  const beneath = yield* Layer.build(
+    Layer.effect(Realtime.Realtime, Realtime.make()).pipe(
+      Layer.provideMerge(
+        databaseLayer(Redacted.value(database), { listenUrl }, definitions, new Set(), installed)
+      ),
+      Layer.provideMerge(Layer.succeed(SchemaName, schema))
+    )
+  )
+  const { door } = yield* openDoor<Client>(
+    {
+      channels: definitions,
+      path: config.path,
+      origins: config.origins,
+      trustProxy: config.trustProxy,
+      limits: config.limits,
+      control: installed,
+      authenticate,
+      identityKey: ({ key }) => key,
+      authorize: authorizer(served)
+    },
+    Effect.void
+  ).pipe(Effect.provide(beneath))
+  yield* attach(door, http)
+  yield* Scope.close(waiting, Exit.void)
+  isReady = door.isReady
+  yield* door.ready
+  return url
+})

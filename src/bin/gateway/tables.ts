@@ -7,7 +7,7 @@ import { SqlClient } from "effect/sql/SqlClient"
 import type { AnyTable } from "../../ChannelTable.ts"
 import { sqlState } from "../../server/internal/link/sqlState.ts"
 import * as PgInstaller from "../../server/PgInstaller.ts"
-import { type Described, tableOf } from "./channels.ts"
+import { type Described, servedTable } from "./channels.ts"
 import * as Config from "./config.ts"
 
 const describe = (name: string, schema: string) =>
@@ -32,36 +32,32 @@ const describe = (name: string, schema: string) =>
   })
 
 /** The definitions of the tables of a file. */
-export const tablesOf = (tables: Config.Config["tables"]) =>
+export const servedTables = (tables: Config.Config["tables"]) =>
   Effect.forEach(Object.entries(tables ?? {}), ([name, table]) =>
     describe(name, table.schema ?? "public").pipe(
       Effect.flatMap((described) =>
         Effect.try({
-          try: () => tableOf(name, table, described),
+          try: () => servedTable(name, table, described),
           catch: (error) => error as Config.InvalidGateway
         })
       )
     )
   )
 
-/** The role of the gateway may not install, and something is missing. */
-class NotWatched extends Schema.TaggedError<NotWatched>()("NotWatched", {
-  tables: Schema.Array(Schema.String)
-}) {}
-
 const isForbidden = (error: unknown): boolean => sqlState(error) === "42501"
 
 /**
  * Installs the objects, and watches the tables, where something is missing. With a role that may not, the
- * gateway starts with what is there; it fails when nothing is.
+ * gateway starts with what is there, and fails when no objects are.
  */
-export const install = (tables: ReadonlyArray<AnyTable>, schema: string | undefined) => {
-  const options = schema === undefined ? {} : { schema }
-  return PgInstaller.install({ ...options, watch: tables }).pipe(
+export const install = (tables: ReadonlyArray<AnyTable>) =>
+  PgInstaller.install({ watch: tables }).pipe(
     Effect.catchIf(isForbidden, () =>
-      Effect.logWarning(
-        "The role of the gateway may not install. Let the owner of the tables run: effect-realtime sql --apply"
+      Effect.andThen(
+        PgInstaller.check,
+        Effect.logWarning(
+          "The role of the gateway may not install or watch, so it serves what is there. If a table has no events, let its owner run: effect-realtime sql --watch-durable <table> --apply"
+        )
       )
     )
   )
-}
