@@ -32,7 +32,7 @@ const allows = (
   if (claims === undefined) return false
   if (access === "signed-in") return true
   const values = valuesOf(claims, access.claim)
-  return "column" in access
+  return access.column !== undefined
     ? { where: { [access.column]: values } }
     : values.some((value) => String(value) === params)
 }

@@ -33,7 +33,7 @@ const familyOf = (name: string) => {
 /** Throws for a claim that the channel has no parameter for. */
 const checkParam = (place: string, access: Config.Access | undefined, param?: string): void => {
   if (typeof access !== "object") return
-  if ("column" in access) {
+  if (access.column !== undefined) {
     throw invalid(place, `Only a table has columns. Name the parameter of the channel as "param".`)
   }
   if (access.param === param) return
@@ -79,10 +79,11 @@ export const servedTable = (
   const place = `tables.${name}`
   const { channel, read, schema } = config
   const [by, filter, columns] = [listOf(config.by), listOf(config.filter), listOf(config.columns)]
-  if (typeof read === "object" && "param" in read) {
+  const bounded = typeof read === "object" ? read : {}
+  if (bounded.param !== undefined) {
     throw invalid(`${place}.read`, `A table has no parameter. Name the column as "column".`)
   }
-  const bound = typeof read === "object" && "column" in read ? [read.column] : []
+  const bound = bounded.column === undefined ? [] : [bounded.column]
   for (const column of [...by, ...filter, ...columns, ...bound]) {
     if (described.columns.includes(column)) continue
     throw invalid(place, `The table has no column "${column}".`)

@@ -9,10 +9,15 @@ import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 
 /** A claim of the token that equals the parameter of the channel's name, or a column of the row. */
-const Claim = Schema.Union([
-  Schema.Struct({ claim: Schema.NonEmptyString, param: Schema.NonEmptyString }),
-  Schema.Struct({ claim: Schema.NonEmptyString, column: Schema.NonEmptyString })
-])
+const Claim = Schema.Struct({
+  claim: Schema.NonEmptyString,
+  param: Schema.optionalKey(Schema.NonEmptyString),
+  column: Schema.optionalKey(Schema.NonEmptyString)
+}).check(
+  Schema.makeFilter(({ column, param }) => (column === undefined) !== (param === undefined), {
+    expected: "a claim with either a param or a column"
+  })
+)
 
 /** Which clients may do something: all, those with a valid token, or those with a claim. */
 export const Access = Schema.Union([Schema.Literals(["any", "signed-in"]), Claim])
@@ -120,13 +125,18 @@ const issuesOf = SchemaIssue.makeFormatterStandardSchemaV1({
       ? "is not a known key"
       : issue._tag === "MissingKey"
         ? "is missing"
-        : SchemaIssue.defaultLeafHook(issue).replace(/^Expected/, "should be")
+        : SchemaIssue.defaultLeafHook(issue)
 })
 
 /** Each fault with its place, such as `channels.news.raed is not a known key`. */
 const faultsOf = (issue: SchemaIssue.Issue): string =>
   issuesOf(issue)
-    .issues.map(({ message, path }) => `${(path ?? []).map(String).join(".") || "it"} ${message}`)
+    .issues.map(({ message, path }) =>
+      `${(path ?? []).map(String).join(".") || "it"} ${message}`.replace(
+        " Expected ",
+        " should be "
+      )
+    )
     .join("; ")
 
 /** Reads the text of a file. */

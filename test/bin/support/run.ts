@@ -1,6 +1,16 @@
 /** Runs the command line in this process, and records what it prints. */
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { ConfigProvider, Console, Effect, Fiber, Layer, Queue, Stdio, Stream } from "effect"
+import {
+  ConfigProvider,
+  Console,
+  Effect,
+  Fiber,
+  Layer,
+  Queue,
+  type Scope,
+  Stdio,
+  Stream
+} from "effect"
 import { TerminalCapabilities } from "effect/cli"
 import { format } from "node:util"
 import { codeOf, run } from "../../../src/bin/main.ts"
@@ -26,8 +36,8 @@ interface Running {
 }
 
 /** Starts a command; it ends with the scope at the latest. */
-const start = (args: ReadonlyArray<string>, options?: Options) =>
-  Effect.gen(function* (): Effect.fn.Return<Running, never, any> {
+export const start = (args: ReadonlyArray<string>, options?: Options) =>
+  Effect.gen(function* (): Effect.fn.Return<Running, never, Scope.Scope> {
     const lines = yield* Queue.unbounded<string>()
     const out: Array<string> = []
     const err: Array<string> = []
