@@ -169,7 +169,9 @@ export const serveCommand = Command.make(
       if (fault !== undefined) return yield* wrongUsage(`--schema: ${fault}`)
       yield* untilSignal
       yield* Gateway.open({ config, database, schema, installs: given.install }).pipe(
-        Effect.mapError(failedBy(schema)),
+        Effect.mapError((error) =>
+          error instanceof Config.InvalidGateway ? error : failedBy(schema)(error)
+        ),
         Effect.flatMap((url) => Console.log(`ready ${url}`))
       )
       return yield* Effect.never

@@ -79,11 +79,11 @@ export const servedTable = (
   const place = `tables.${name}`
   const { channel, read, schema } = config
   const [by, filter, columns] = [listOf(config.by), listOf(config.filter), listOf(config.columns)]
-  const bounded = typeof read === "object" ? read : {}
-  if (bounded.param !== undefined) {
+  const claim = typeof read === "object" ? read : undefined
+  if (claim?.param !== undefined) {
     throw invalid(`${place}.read`, `A table has no parameter. Name the column as "column".`)
   }
-  const bound = bounded.column === undefined ? [] : [bounded.column]
+  const bound = claim?.column === undefined ? [] : [claim.column]
   for (const column of [...by, ...filter, ...columns, ...bound]) {
     if (described.columns.includes(column)) continue
     throw invalid(place, `The table has no column "${column}".`)
