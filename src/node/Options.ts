@@ -97,7 +97,7 @@ export interface Options<I = undefined>
   readonly nodes?: Nodes | undefined
   /** The schema of the installed objects, default `realtime`; see `PgInstaller`. */
   readonly schema?: string | undefined
-  /** Connections of the pool that publishes, default 4. The link uses one more. */
+  /** Connections of the pool that publishes, default 4. The link uses one more, and with `control` the bus. */
   readonly maxConnections?: number | undefined
   /**
    * `poll` reads the outbox without LISTEN: for a database behind a transaction pooler. The server then

@@ -2,7 +2,8 @@
  * The bus between nodes over PostgreSQL: one NOTIFY channel, encrypted.
  *
  * It needs the installed objects, whose secret only the owner and the node role may read, and the link of a
- * `NotificationSource`. It sends through the pool of the application. Good for about 8-16 nodes, because
+ * `NotificationSource`. It sends on one more session at the address of the pool, so that a node is heard
+ * while the application uses its whole pool. Good for about 8-16 nodes, because
  * every node receives what every other sends.
  *
  * @since 0.1.0

@@ -38,7 +38,8 @@ describe.skipIf(executablePath === undefined)("NatsConnection", () => {
         const server = yield* natsServer()
         const servers = ["127.0.0.1:1", server.address]
         const one = yield* NatsConnection.make({ servers, ...quick })
-        const two = yield* NatsConnection.make({ servers, ...quick })
+        // As an environment has it.
+        const two = yield* NatsConnection.make({ servers: servers.join(", "), ...quick })
         const got = yield* texts(two, "a.b")
         expect(one.publish("a.b", "before")).toBe(true)
         yield* until(() => got.length === 1)
@@ -72,6 +73,11 @@ describe.skipIf(executablePath === undefined)("NatsConnection", () => {
         const invalid = { servers: "nats://node:right@127.0.0.1" }
         const error = yield* Effect.flip(NatsConnection.make(invalid))
         expect([error._tag, error.message.includes("right")]).toEqual(["InvalidOption", false])
+        const lost = { ...nowhere, startWithout: true, credentialsFile: "/nowhere/node.creds" }
+        expect(yield* Effect.flip(NatsConnection.make(lost))).toMatchObject({
+          _tag: "InvalidOption",
+          option: "credentialsFile"
+        })
       }).pipe(Effect.scoped)
   )
 

@@ -1,7 +1,7 @@
 /** The bus over PostgreSQL: the contract, and what a role without rights can do to it. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Layer, Metric, Redacted, type Scope } from "effect"
+import { Context, Deferred, Effect, Fiber, Layer, Metric, Redacted, type Scope } from "effect"
 import { randomBytes } from "node:crypto"
 import * as DatabaseKeys from "../../src/server/internal/bus/databaseKeys.ts"
 import * as NotifyCarrier from "../../src/server/internal/bus/notifyCarrier.ts"
@@ -25,9 +25,9 @@ const poolOf = (url: string) =>
   )
 
 /** A carrier on a link and a pool of its own, as each node has. */
-const carrierOn = (url: string, listenUrl = url) =>
+const carrierOn = (url: string, listenUrl = url, pool?: PgClient.PgClient) =>
   Effect.gen(function* () {
-    const sql = yield* poolOf(url)
+    const sql = pool ?? (yield* poolOf(url))
     const source = yield* PgNotificationSource.make({
       selfTest: false,
       listenUrl: Redacted.make(listenUrl),
@@ -127,6 +127,42 @@ describe("PgNodeBus", () => {
       yield* reaches(one, "up")
       expect(one.renewed).toBe(1)
       expect(hop.swallowed()).toBeGreaterThan(0)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a node is heard while the application uses its whole pool", () =>
+    Effect.gen(function* () {
+      const { url } = yield* installedDatabase
+      const world = yield* worldOn(url)
+      const pool = yield* poolOf(url)
+      const one = yield* node({ ...world, carrier: () => carrierOn(url, url, pool) }, "one", quick)
+      const two = yield* node(world, "two", quick)
+      yield* until(() => one.changes.length === 1 && two.changes.length === 1)
+      const sessions = execute(
+        url,
+        "select count(*)::int n from pg_stat_activity where datname = current_database() and application_name = 'effect-realtime bus'"
+      )
+      yield* Effect.repeat(sessions, { until: ([row]) => row?.["n"] === 2 })
+      const over = yield* Deferred.make<void>()
+      const begun: Array<number> = []
+      const work = (n: number) =>
+        pool.withTransaction(
+          Effect.andThen(
+            Effect.map(pool`select 1`, () => begun.push(n)),
+            Deferred.await(over)
+          )
+        )
+      const working = yield* Effect.forkChild(
+        Effect.forEach([1, 2], work, { concurrency: "unbounded" })
+      )
+      yield* until(() => begun.length === 2)
+      one.send("busy")
+      yield* Effect.timeout(
+        until(() => two.got.length === 1),
+        "4 seconds"
+      )
+      yield* Deferred.succeed(over, undefined)
+      yield* Fiber.join(working)
     }).pipe(Effect.scoped)
   )
 

@@ -261,6 +261,23 @@ describe("revoke", () => {
   )
 })
 
+describe("a table whose ids begin anew", () => {
+  test(
+    "as after a restore, is read from its beginning",
+    Effect.gen(function* () {
+      const { nodes } = yield* cluster("one")
+      const sql = yield* PgClient.PgClient
+      yield* taking(nodes[0]!.control.revoke("bob"))
+      yield* sql`truncate realtime.revocations restart identity`
+      yield* pass(61_000, 1000)
+      const session = yield* nodes[0]!.visit({ key: "ann" })
+      yield* sql`select realtime.revoke('identity', 'ann', clock_timestamp() + interval '1 day')`
+      yield* pass(3000)
+      expect(session.closeCode).toBe(4101)
+    })
+  )
+})
+
 describe("arguments of any type", () => {
   test(
     "concern no sessions, and fail",

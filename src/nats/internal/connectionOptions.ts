@@ -21,8 +21,8 @@ import { rootFault } from "./subjects.ts"
  */
 export interface ConnectionOptions {
   /**
-   * The addresses of the servers of one cluster, `nats://host:4222` or `host:4222`: the node tries them in
-   * random order. List all of them: it takes no others from the cluster.
+   * The addresses of the servers of one cluster, `nats://host:4222` or `host:4222`, as a list or with commas
+   * between them: the node tries them in random order. List all of them: it takes no others from the cluster.
    */
   readonly servers: string | ReadonlyArray<string>
   /** The user, with `password`. */
@@ -79,12 +79,12 @@ export interface ResolvedConnection {
 const plain = (secret: Redacted.Redacted | string): string =>
   typeof secret === "string" ? secret : Redacted.value(secret)
 
-const scheme = /^(?:(?:nats|tls):\/\/)?(?:([^@]*)@)?([^@/]+)\/?$/
+const scheme = /^(?:(?:nats|tls):\/\/)?(?:([^@]*)@)?([^@/,]+)\/?$/
 
 /** Throws `InvalidOption`. */
 export const resolvedConnection = (options: ConnectionOptions): ResolvedConnection => {
   const { servers: given } = options
-  const list: ReadonlyArray<unknown> = Array.isArray(given) ? given : [given]
+  const list: ReadonlyArray<unknown> = typeof given === "string" ? given.split(",") : [given].flat()
   let needsTls = false
   const servers = list.map((one) => {
     const parts = typeof one === "string" ? scheme.exec(one.trim()) : null
@@ -111,6 +111,17 @@ export const resolvedConnection = (options: ConnectionOptions): ResolvedConnecti
   const fault = rootFault(root)
   if (fault !== undefined) throw invalid("root", root, fault)
   const { authenticator, credentialsFile, password, token, user } = options
+  if (credentialsFile !== undefined) {
+    try {
+      Fs.accessSync(credentialsFile, Fs.constants.R_OK)
+    } catch {
+      throw invalid(
+        "credentialsFile",
+        credentialsFile,
+        "the path of a file that this node may read"
+      )
+    }
+  }
   const connectTimeout = millis("connectTimeout", options.connectTimeout ?? Defaults.connectTimeout)
   const tls = options.tls ?? (needsTls ? {} : undefined)
   return {

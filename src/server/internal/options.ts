@@ -65,6 +65,8 @@ export const count = (
 export interface TimeRange {
   /** The shortest duration in milliseconds, default 1. */
   readonly least?: number
+  /** The longest one. Default: none. */
+  readonly most?: number
   /** Whether an infinite duration is allowed, default `false`. */
   readonly endless?: boolean
 }
@@ -96,12 +98,13 @@ const isNothing = (input: unknown): boolean => {
 export const millis = (
   option: string,
   value: Duration.Input,
-  { endless = false, least = 1 }: TimeRange = {}
+  { endless = false, least = 1, most = Infinity }: TimeRange = {}
 ): number => {
   const duration = isNothing(value) ? undefined : Option.getOrUndefined(Duration.fromInput(value))
   const time = duration === undefined ? Number.NaN : Math.round(Duration.toMillis(duration))
-  if (time >= least && (endless || time !== Infinity)) return time
-  const expected = `a duration of at least ${least} ms${endless ? "" : ", and not for ever"}, such as "10 seconds"`
+  if (time >= least && time <= most && (endless || time !== Infinity)) return time
+  const upTo = most === Infinity ? "" : ` and at most ${most} ms`
+  const expected = `a duration of at least ${least} ms${upTo}${endless ? "" : ", and not for ever"}, such as "10 seconds"`
   throw invalid(option, value, expected)
 }
 

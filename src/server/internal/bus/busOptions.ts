@@ -22,14 +22,19 @@ export interface BusOptions {
   readonly name?: string | undefined
   /** Time between two heartbeats, default 1 s. */
   readonly heartbeatInterval?: Duration.Input | undefined
-  /** Time without a message of a node until it counts as silent, default 3 s. */
+  /**
+   * Time without a message of a node until it counts as silent, default 3 s. At least twice that of
+   * `heartbeatInterval`.
+   */
   readonly silentAfter?: Duration.Input | undefined
   /**
    * Time without a message of a node until the others forget it, default 1 minute. At least that of
    * `silentAfter`.
    */
   readonly forgetAfter?: Duration.Input | undefined
-  /** Time that a message waits for others to travel with it, default 50 ms. */
+  /**
+   * Time that a message waits for others to travel with it, default 50 ms. At most that of `silentAfter`.
+   */
   readonly batchWindow?: Duration.Input | undefined
 }
 
@@ -52,19 +57,25 @@ export const resolvedBus = (
   if (typeof name !== "string" || name.length < 1 || name.length > 100) {
     throw invalid("name", name, "a text of 1-100 characters")
   }
-  const silentAfter = millis("silentAfter", options.silentAfter ?? Defaults.silentAfter)
+  const heartbeat = millis(
+    "heartbeatInterval",
+    options.heartbeatInterval ?? Defaults.heartbeatInterval
+  )
+  // One heartbeat may be late.
+  const silentAfter = millis("silentAfter", options.silentAfter ?? Defaults.silentAfter, {
+    least: 2 * heartbeat
+  })
   return {
     self: { name, incarnation },
     times: {
-      heartbeat: millis(
-        "heartbeatInterval",
-        options.heartbeatInterval ?? Defaults.heartbeatInterval
-      ),
+      heartbeat,
       silentAfter,
       forgetAfter: millis("forgetAfter", options.forgetAfter ?? Defaults.forgetAfter, {
         least: silentAfter
       }),
-      batchWindow: millis("batchWindow", options.batchWindow ?? Defaults.batchWindow)
+      batchWindow: millis("batchWindow", options.batchWindow ?? Defaults.batchWindow, {
+        most: silentAfter
+      })
     }
   }
 }

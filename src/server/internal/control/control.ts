@@ -148,7 +148,7 @@ const alone = (door: Door): Control => {
 }
 
 /** Revocations whose sessions are closed together. */
-interface Batch {
+interface Ending {
   readonly revocations: Array<List.Revocation>
   /** Completes when they are. */
   readonly closed: Deferred.Deferred<void>
@@ -184,8 +184,8 @@ const everywhere: Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope>
     const client = yield* objects(sql)
     const schema = yield* SchemaName
     /** Those whose sessions are closed now, and those that wait for the next time. */
-    let present: Batch | undefined
-    let fresh: Batch | undefined
+    let present: Ending | undefined
+    let fresh: Ending | undefined
     const some = Latch.makeUnsafe(false)
     const list = yield* List.make(client, (revocation) => {
       fresh ??= { revocations: [], closed: Deferred.makeUnsafe() }
@@ -228,7 +228,7 @@ const everywhere: Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope>
             })
           )
         )
-        /** Waits until the sessions of all that is known by now are closed, and not of what comes later. */
+        /** Waits until the sessions of all revocations that the node knows now are closed, and of no later ones. */
         const closed = Effect.suspend(() =>
           Effect.forEach(
             [present, fresh],

@@ -98,7 +98,8 @@ export const make = (
         known = new Map([...known].filter(([name]) => names.has(name)))
       }
       for (const row of rows) add(row)
-      last = rows.at(-1)?.id ?? last
+      // Behind a restore the ids begin again, also where no row is left.
+      last = rows.at(-1)?.id ?? (whole ? "0" : last)
       readAt = begun
       if (told) yield* Effect.logInfo("Revocations are read again.")
       told = false
