@@ -8,7 +8,7 @@ import * as Sealed from "../../src/nats/internal/sealed.ts"
 import * as NatsConnection from "../../src/nats/NatsConnection.ts"
 import * as NatsNotificationSource from "../../src/nats/NatsNotificationSource.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
-import { lost, NotificationSource } from "../../src/server/NotificationSource.ts"
+import { type Heard, lost, NotificationSource } from "../../src/server/NotificationSource.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import { execute, installedDatabase } from "../support/database.ts"
@@ -95,6 +95,36 @@ const counting = (
     )
 })
 
+/** A source whose link is late by so many milliseconds, and listens to what it was ever asked for. */
+const late = (inner: NotificationSource["Service"], millis: number) =>
+  Effect.map(Effect.scope, (scope): NotificationSource["Service"] => {
+    const ears = new Map<string, Set<(heard: Heard) => void>>()
+    const open = (name: string, of: Set<(heard: Heard) => void>) =>
+      inner
+        .listen(name, (heard) => {
+          setTimeout(() => {
+            for (const hear of of) hear(heard)
+          }, millis)
+        })
+        .pipe(Scope.provide(scope))
+    return {
+      ...inner,
+      listen: (name, hear) =>
+        Effect.gen(function* () {
+          let of = ears.get(name)
+          if (of === undefined) {
+            ears.set(name, (of = new Set()))
+            yield* open(name, of)
+          }
+          const set = of
+          yield* Effect.acquireRelease(
+            Effect.sync(() => set.add(hear)),
+            () => Effect.sync(() => set.delete(hear))
+          )
+        })
+    }
+  })
+
 /** Takes what a listener hears until a payload, and counts the losses. */
 const until = (queue: Queue.Dequeue<string | typeof lost>, payload: string) =>
   Effect.gen(function* () {
@@ -135,6 +165,45 @@ describe.skipIf(executablePath === undefined)("NatsNotificationSource", () => {
         yield* Effect.repeat(Effect.sleep(10), { until: () => own.length === 0 })
       }).pipe(Effect.scoped)
   )
+
+  for (const [whose, ofBridge, ofNode] of [
+    ["the bridge", 200, 0],
+    ["the node", 0, 200]
+  ] as const) {
+    it.live(
+      `a node that changes its way hears nothing twice where the link of ${whose} is late`,
+      () =>
+        Effect.gen(function* () {
+          const memory = yield* Layer.build(MemorySource.layer)
+          const inner = Context.get(memory, NotificationSource)
+          const server = yield* natsServer()
+          const source = yield* node(server.address, yield* late(inner, ofNode))
+          const queue = yield* listenTo(source, "a")
+          yield* node(server.address, yield* late(inner, ofBridge), oneLease())
+          let n = 0
+          yield* Effect.suspend(() => inner.notify("a", String(++n))).pipe(
+            Effect.delay(5),
+            Effect.forever,
+            Effect.forkScoped
+          )
+          const heard: Array<number> = []
+          /** A change of its way, and what both links brought then. */
+          const change = Effect.gen(function* () {
+            let last = Infinity
+            while (heard.length === 0 || heard.at(-1)! < last) {
+              const one = yield* Queue.take(queue)
+              if (one === lost) last = n + 40
+              else heard.push(Number(one))
+            }
+          })
+          // To the bridge, and back.
+          yield* change
+          yield* server.stop
+          yield* change
+          expect(heard).toEqual([...new Set(heard)].toSorted((a, b) => a - b))
+        }).pipe(Effect.scoped)
+    )
+  }
 
   it.live(
     "three nodes have one session of PostgreSQL that listens, and another one when that node stops",

@@ -45,6 +45,8 @@ interface BridgingOptions {
   /** The incarnation of this node. */
   readonly self: string
   readonly now: () => number
+  /** Completes once this node has handed out everything that was committed before. */
+  readonly caughtUp: Effect.Effect<void>
   /** Called when this node becomes the bridge, and when it is it no more. */
   readonly acting: (is: boolean) => void
 }
@@ -67,7 +69,7 @@ const natsIsGone = ({ state }: Sealed): Effect.Effect<void> =>
   )
 
 const acts = (
-  { acting, inner, now, sealed, self }: BridgingOptions,
+  { acting, caughtUp, inner, now, sealed, self }: BridgingOptions,
   held: NodeLease
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
@@ -84,6 +86,7 @@ const acts = (
       now,
       send: (channel, listen, number, payload) =>
         publish(`c.${channelToken(channel)}`, numberedText({ b, listen, number, payload })),
+      caughtUp: (then) => void runFork(Effect.andThen(caughtUp, Effect.sync(then))),
       answer: (node, standings) => publish(`answer.${node}`, JSON.stringify(standings)),
       listen: (channel, hear, ready) => {
         if (channelNameFault(channel) !== undefined) return () => undefined

@@ -29,6 +29,8 @@ export interface LiveBridgePort {
   readonly listen: (channel: string, hear: (heard: Heard) => void, ready: () => void) => () => void
   readonly send: (channel: string, listen: number, number: number, payload: string) => void
   readonly answer: (node: string, standings: Standings) => void
+  /** Calls back once everything that was committed before was handed out here. */
+  readonly caughtUp: (then: () => void) => void
 }
 
 /** Milliseconds for which the bridge keeps a channel after the last request. */
@@ -51,18 +53,31 @@ export class LiveBridge {
     return this.#channels.size
   }
 
-  ask({ b, ch, k, n }: Ask): void {
+  ask({ b, ch, k, n, w }: Ask): void {
     if (b !== this.#port.b) return
-    // A channel may have the name `__proto__`.
-    const answer = new Map<string, Standing>()
+    const ready: Array<string> = []
     for (const name of ch) {
       const channel = this.#channels.get(name) ?? this.#open(name)
       if (channel === undefined) continue
       channel.until = this.#port.now() + keepFor
-      if (channel.ready) answer.set(name, [channel.listen, channel.number])
+      if (channel.ready) ready.push(name)
       else channel.waiting.set(n, k)
     }
-    if (answer.size > 0) this.#port.answer(n, { b, k, s: Object.fromEntries(answer) })
+    if (ready.length === 0) return
+    if (w === true) this.#port.caughtUp(() => this.#answer(n, k, ready))
+    else this.#answer(n, k, ready)
+  }
+
+  #answer(node: string, k: number, names: ReadonlyArray<string>): void {
+    // A channel may have the name `__proto__`.
+    const answer = new Map<string, Standing>()
+    for (const name of names) {
+      const channel = this.#channels.get(name)
+      if (channel?.ready === true) answer.set(name, [channel.listen, channel.number])
+    }
+    if (answer.size > 0) {
+      this.#port.answer(node, { b: this.#port.b, k, s: Object.fromEntries(answer) })
+    }
   }
 
   /** What changed lately. */
@@ -99,12 +114,13 @@ export class LiveBridge {
       // A loss is a number that no notification has.
       if (heard !== lost) this.#port.send(name, listen, channel.number, heard)
     }
-    const ready = (): void => {
-      channel.ready = true
-      const s = { [name]: [listen, channel.number] as const }
-      for (const [node, k] of channel.waiting) this.#port.answer(node, { b: this.#port.b, k, s })
-      channel.waiting.clear()
-    }
+    // The link may have listened to it before, for this node itself.
+    const ready = (): void =>
+      this.#port.caughtUp(() => {
+        channel.ready = true
+        for (const [node, k] of channel.waiting) this.#answer(node, k, [name])
+        channel.waiting.clear()
+      })
     const channel: BridgedChannel = {
       listen,
       number: 0,

@@ -18,6 +18,8 @@ export interface Ask {
   /** Counts the bridges that the node had: an answer repeats it, so that the node knows a late one. */
   readonly k: number
   readonly ch: ReadonlyArray<string>
+  /** Whether the node has no answer for them yet: what it heard before the request may not come again. */
+  readonly w?: boolean | undefined
 }
 
 /** Channels to which the bridge listens: an answer, or the beat, which has those that changed. */
@@ -66,10 +68,11 @@ export const numberedOf = (text: string): Numbered | undefined => {
 }
 
 export const askOf = (text: string): Ask | undefined => {
-  const { b, ch, k, n } = jsonRecord(text) ?? {}
+  const { b, ch, k, n, w } = jsonRecord(text) ?? {}
   if (typeof n !== "string" || !/^[\w-]{1,100}$/.test(n) || !Array.isArray(ch)) return undefined
   if (typeof b !== "string" || typeof k !== "number") return undefined
-  return { n, b, k, ch: ch.filter((one): one is string => typeof one === "string") }
+  const names = ch.filter((one): one is string => typeof one === "string")
+  return { n, b, k, ch: names, w: w === true }
 }
 
 const isStanding = (value: unknown): value is Standing =>

@@ -23,7 +23,8 @@ interface FedChannel {
 export interface LiveNodePort {
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
-  readonly ask: (bridge: string, k: number, channels: ReadonlyArray<string>) => void
+  /** `w`: whether these have no answer yet. */
+  readonly ask: (bridge: string, k: number, channels: ReadonlyArray<string>, w: boolean) => void
   readonly hear: (channel: string, heard: Heard) => void
   /** The bridge listens to it: what commits from now on arrives, or `lost`. */
   readonly confirmed: (channel: string) => void
@@ -125,14 +126,16 @@ export class LiveNode {
     const bridge = this.bridge()
     if (bridge === undefined) return
     const now = this.#port.now()
-    const due: Array<string> = []
+    const fresh: Array<string> = []
+    const kept: Array<string> = []
     for (const [name, channel] of this.#channels) {
-      const pause = channel.at === undefined ? askAgainAfter : renewEvery
-      if (now - channel.askedAt < pause) continue
+      const isFresh = channel.at === undefined
+      if (now - channel.askedAt < (isFresh ? askAgainAfter : renewEvery)) continue
       channel.askedAt = now
-      due.push(name)
+      ;(isFresh ? fresh : kept).push(name)
     }
-    if (due.length > 0) this.#port.ask(bridge, this.#era, due)
+    if (fresh.length > 0) this.#port.ask(bridge, this.#era, fresh, true)
+    if (kept.length > 0) this.#port.ask(bridge, this.#era, kept, false)
   }
 
   /**

@@ -3,7 +3,9 @@
  *
  * In: the source of this node on PostgreSQL, the subjects of the database, and the lease of the bridge. Out: a
  * `NotificationSource`. A channel changes between the two ways with a loss, because nothing says which
- * notifications both had. The numbers are `LiveNode`'s, what the bridge does is `LiveBridge`'s.
+ * notifications both had. No notification arrives on both: each way may be behind the other one, so the node
+ * hears nothing on the old one while the new one catches up. The numbers are `LiveNode`'s, what the bridge
+ * does is `LiveBridge`'s.
  */
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -26,6 +28,7 @@ import {
 import { channelNameFault } from "../../Protocol.ts"
 import * as Bridging from "./bridging.ts"
 import { numberedOf, standingsOf } from "./liveFrames.ts"
+import * as LinkMark from "./linkMark.ts"
 import { LiveNode } from "./liveNode.ts"
 import type { Sealed } from "./sealed.ts"
 import { channelToken } from "./subjects.ts"
@@ -44,6 +47,10 @@ interface Tracked {
   readonly ears: Set<Ear>
   /** `undefined` until it was confirmed once. */
   way: Way | undefined
+  /** What its own LISTEN brought while the node asks the bridge: it counts only where the bridge refuses. */
+  held: Array<Heard> | undefined
+  /** Whether the node leaves the bridge, and its own link has not caught up. */
+  leaving: boolean
   /** Completes when the bridge listens to it. */
   fed: Deferred.Deferred<void>
   running: Fiber.Fiber<unknown, unknown> | undefined
@@ -60,6 +67,8 @@ const unlinkedFor = 3000
 /** Milliseconds that the bridge has for a channel: the node listens by itself then, and asks again later. */
 const patience = 2000
 const askAgainAfter = 10_000
+/** Notifications of a channel that wait for the bridge. Beyond it one is lost. */
+const maxHeld = 1000
 
 export interface LiveSourceOptions {
   readonly inner: NotificationSource["Service"]
@@ -84,11 +93,14 @@ export const make = ({
     const mode = yield* SubscriptionRef.make<Way | undefined>(undefined)
     let innerUp = false
     let natsUp = false
-    const works = ({ name, way }: Tracked): boolean =>
-      way === "fed" ? node.isFed(name) && node.linked && natsUp : way === "own" && innerUp
+    const works = ({ leaving, name, way }: Tracked): boolean =>
+      way === "fed"
+        ? !leaving && node.isFed(name) && node.linked && natsUp
+        : way === "own" && innerUp
     let isBridge = false
     let steadySince: number | undefined
     let linkedAt = now()
+    const caughtUp = yield* LinkMark.make(inner)
 
     const tell = ({ ears }: Tracked, heard: Heard): void => {
       for (const ear of ears) if (heard !== lost || ear.live) ear.hear(heard)
@@ -103,21 +115,23 @@ export const make = ({
     const arrive = (channel: Tracked, way: Way): void => {
       if (channel.way !== undefined && channel.way !== way) tell(channel, lost)
       channel.way = way
+      channel.held = undefined
+      channel.leaving = false
       confirm(channel)
     }
 
     const node = new LiveNode({
       now,
-      ask: (b, k, ch) => {
+      ask: (b, k, ch, w) => {
         const at = prefix()
         if (at === undefined) return
-        for (const text of Bridging.askTexts({ n: self, b, k, ch }, sealed.maxBytes())) {
+        for (const text of Bridging.askTexts({ n: self, b, k, ch, w }, sealed.maxBytes())) {
           sealed.publish(`${at}.live.ask`, text)
         }
       },
       hear: (name, heard) => {
         const channel = channels.get(name)
-        if (channel?.way !== "fed") return
+        if (channel?.way !== "fed" || channel.leaving) return
         tell(channel, heard)
         if (heard === lost) confirm(channel)
       },
@@ -160,11 +174,11 @@ export const make = ({
         Stream.runHead
       )
 
-    /** Asks the bridge; whether it listens. */
+    /** Asks the bridge, until it has confirmed the channel or refuses. */
     const feed = (channel: Tracked, fedScope: Scope.Scope) =>
       Effect.gen(function* () {
         const at = prefix()
-        if (at === undefined) return false
+        if (at === undefined) return
         const { name } = channel
         channel.fed = yield* Deferred.make<void>()
         yield* sealed.subscribe(`${at}.live.c.${channelToken(name)}`, (text) => {
@@ -172,12 +186,12 @@ export const make = ({
           if (frame !== undefined) node.frame(name, frame)
         })
         yield* Effect.addFinalizer(() => Effect.sync(() => node.remove(name)))
-        if (!(yield* sealed.flush(patience))) return false
+        if (!(yield* sealed.flush(patience))) return
+        if (channel.way === "own") channel.held = []
         node.add(name)
-        return yield* Deferred.await(channel.fed).pipe(
-          Effect.as(true),
-          Effect.raceFirst(Effect.as(modeIs("own"), false)),
-          Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.succeed(false) })
+        yield* Deferred.await(channel.fed).pipe(
+          Effect.raceFirst(modeIs("own")),
+          Effect.timeoutOption(patience)
         )
       }).pipe(Scope.provide(fedScope))
 
@@ -188,6 +202,7 @@ export const make = ({
     const keep = (channel: Tracked) =>
       Effect.gen(function* () {
         const all = yield* Effect.scope
+        const isFed = () => channel.way === "fed"
         let own: Scope.Closeable | undefined
         let fed: Scope.Closeable | undefined
         while (true) {
@@ -196,13 +211,15 @@ export const make = ({
             Stream.runHead
           )
           let refused = false
-          if (wanted._tag === "Some" && wanted.value === "fed" && channel.way === "fed") {
+          if (wanted._tag === "Some" && wanted.value === "fed" && isFed()) {
             yield* modeIs("own")
             continue
           }
-          if (wanted._tag === "Some" && wanted.value === "fed" && channel.way !== "fed") {
+          if (wanted._tag === "Some" && wanted.value === "fed") {
             fed = yield* Scope.fork(all)
-            refused = !(yield* feed(channel, fed))
+            yield* feed(channel, fed)
+            refused = !isFed()
+            release(channel)
             if (!refused) {
               yield* close(own)
               own = undefined
@@ -216,6 +233,11 @@ export const make = ({
               inner.listen(channel.name, (heard) => hearOwn(channel, heard)),
               own
             )
+            if (isFed()) {
+              // Its link may be behind the bridge.
+              channel.leaving = true
+              yield* caughtUp
+            }
             arrive(channel, "own")
           }
           yield* close(fed)
@@ -234,8 +256,21 @@ export const make = ({
 
     const hearOwn = (channel: Tracked, heard: Heard): void => {
       if (channel.way !== "own") return
+      const { held } = channel
+      if (held !== undefined) {
+        if (held.length < maxHeld) held.push(heard)
+        else if (held.at(-1) !== lost) held.push(lost)
+        return
+      }
       tell(channel, heard)
       if (heard === lost) confirm(channel)
+    }
+
+    /** The bridge refused: what its own LISTEN brought meanwhile counts. */
+    const release = (channel: Tracked): void => {
+      const { held } = channel
+      channel.held = undefined
+      for (const heard of held ?? []) hearOwn(channel, heard)
     }
 
     const listen = (name: string, hear: Listener) =>
@@ -250,8 +285,15 @@ export const make = ({
               }
               let channel = channels.get(name)
               if (channel === undefined) {
-                const made = { name, ears: new Set([ear]), way: undefined, running: undefined }
-                channel = { ...made, fed: yield* Deferred.make<void>() }
+                channel = {
+                  name,
+                  ears: new Set([ear]),
+                  way: undefined,
+                  held: undefined,
+                  leaving: false,
+                  fed: yield* Deferred.make<void>(),
+                  running: undefined
+                }
                 channels.set(name, channel)
                 channel.running = yield* Effect.forkIn(keep(channel), scope)
               } else {
@@ -294,6 +336,7 @@ export const make = ({
         lease,
         self,
         now,
+        caughtUp,
         acting: (is) => {
           isBridge = is
         }

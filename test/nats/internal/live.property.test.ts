@@ -36,7 +36,20 @@ const world = (seed: number) => {
   }
 
   const sent = new Map(names.map((name) => [name, 0]))
-  const listening = new Set<{ readonly name: string; readonly hear: (heard: Heard) => void }>()
+  /** What each link brings, in order: one is behind the other. */
+  const listening = new Set<{
+    readonly name: string
+    readonly hear: (heard: Heard) => void
+    readonly link: (run: () => void) => void
+  }>()
+  const newLink = () => {
+    const lag = random.int(100)
+    let last = 0
+    return (run: () => void): void => {
+      last = Math.max(last, time + random.int(lag + 1))
+      later(last - time, run)
+    }
+  }
   const nodes: Array<Observed> = []
   let bridge: LiveBridge | undefined
   let term = 0n
@@ -46,11 +59,12 @@ const world = (seed: number) => {
 
   const start = (): void => {
     const b = bridgeName(++term, `bridge-${term}`)
+    const link = newLink()
     const made: LiveBridge = new LiveBridge({
       b,
       now: () => time,
       listen: (name, hear, ready) => {
-        const one = { name, hear }
+        const one = { name, hear, link }
         later(random.int(30), () => {
           if (bridge !== made) return
           listening.add(one)
@@ -60,6 +74,7 @@ const world = (seed: number) => {
       },
       send: (name, listen, number, payload) =>
         toAll((node) => node.frame(name, { b, listen, number, payload })),
+      caughtUp: (then) => link(then),
       answer: (to, standings) => carry(() => nodes[Number(to)]!.node.answer(standings))
     })
     bridge = made
@@ -74,7 +89,7 @@ const world = (seed: number) => {
     const confirmedAt = new Map<string, number>()
     const node = new LiveNode({
       now: () => time,
-      ask: (b, k, ch) => carry(() => bridge?.ask({ n: String(index), b, k, ch })),
+      ask: (b, k, ch, w) => carry(() => bridge?.ask({ n: String(index), b, k, ch, w })),
       hear: (name, one) => heard.get(name)!.push(one),
       confirmed: (name) => {
         if (!confirmedAt.has(name)) confirmedAt.set(name, sent.get(name)!)
@@ -99,13 +114,15 @@ const world = (seed: number) => {
   const notify = (name: string): void => {
     const number = sent.get(name)! + 1
     sent.set(name, number)
-    for (const one of listening) if (one.name === name) one.hear(String(number))
+    for (const { hear, link, ...one } of listening) {
+      if (one.name === name) link(() => hear(String(number)))
+    }
   }
   /** The link of the bridge lost what was sent meanwhile. */
   const loseLink = (): void => {
     const name = random.pick(names)
     sent.set(name, sent.get(name)! + 1)
-    for (const one of listening) if (one.name === name) one.hear(lost)
+    for (const { hear, link, ...one } of listening) if (one.name === name) link(() => hear(lost))
   }
   return {
     random,
