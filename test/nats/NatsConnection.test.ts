@@ -1,8 +1,12 @@
 /** The connection to a real NATS server: its start, its loss, its limits and its rights. */
 import { describe, expect, it } from "@effect/vitest"
+import { nkeyAuthenticator, nkeys } from "@nats-io/transport-node"
 import { Effect, Logger, Metric, Redacted, Stream, SubscriptionRef } from "effect"
+import * as Fs from "node:fs"
 import * as NatsConnection from "../../src/nats/NatsConnection.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
+import { certificates, credentials, hasOpenssl } from "../support/natsProofs.ts"
+import { long } from "../server/support/random.ts"
 import { hop } from "../support/hop.ts"
 import { executablePath, natsServer } from "../support/natsServer.ts"
 import { until } from "../support/until.ts"
@@ -184,6 +188,67 @@ describe.skipIf(executablePath === undefined)("NatsConnection", () => {
         yield* reaches(one, "up")
         one.publish("a", "again")
         yield* until(() => got.includes("again"))
+      }).pipe(Effect.scoped)
+  )
+
+  it.live.skipIf(!hasOpenssl)(
+    "proves itself with a certificate and an NKey, and takes only a server of its authority",
+    () =>
+      Effect.gen(function* () {
+        const files = yield* certificates
+        const user = nkeys.createUser()
+        const key = `authorization { users = [ { nkey: ${user.getPublicKey()} } ] }`
+        const server = yield* natsServer(`${files.server}\n${key}`)
+        const tls = {
+          caFile: files.authority,
+          certFile: files.certificate,
+          keyFile: files.key
+        }
+        const authenticator = nkeyAuthenticator(user.getSeed())
+        const servers = `tls://localhost:${server.port}`
+        const one = yield* NatsConnection.make({ servers, tls, authenticator, ...quick })
+        const got = yield* texts(one, "a")
+        one.publish("a", "over TLS")
+        yield* until(() => got.includes("over TLS"))
+        yield* server.stop
+        yield* server.start
+        yield* reaches(one, "up")
+        const failed = (options: Partial<NatsConnection.Options>) =>
+          Effect.flip(NatsConnection.make({ servers, tls, authenticator, ...quick, ...options }))
+        const stranger = yield* failed({ tls: { ...tls, caFile: files.stranger } })
+        expect([stranger._tag, stranger.message]).toEqual([
+          "NatsRefused",
+          expect.stringMatching(/unable to verify the first certificate/)
+        ])
+        const bare = yield* failed({ tls: { caFile: files.authority } })
+        expect(bare).toMatchObject({ _tag: "NatsRefused" })
+        const other = nkeyAuthenticator(nkeys.createUser().getSeed())
+        expect(yield* failed({ authenticator: other })).toMatchObject({ _tag: "NatsRefused" })
+      }).pipe(Effect.scoped)
+  )
+
+  // The keys of an operator take seconds on a busy machine.
+  it.live.runIf(long)(
+    "proves itself with a .creds file, whose rights it has, and which it reads again",
+    () =>
+      Effect.gen(function* () {
+        const { file, server: config } = yield* credentials("a.>")
+        const server = yield* natsServer(config)
+        const options = { servers: server.address, credentialsFile: file, ...quick }
+        const one = yield* NatsConnection.make(options)
+        yield* one.prove(["a.b"])
+        expect(yield* Effect.flip(one.prove(["b"]))).toMatchObject({ _tag: "NatsForbidden" })
+        const valid = Fs.readFileSync(file)
+        // The file of another operator, while NATS is away.
+        Fs.copyFileSync((yield* credentials("a.>")).file, file)
+        yield* server.stop
+        yield* reaches(one, "down")
+        yield* server.start
+        const refused = yield* Effect.flip(NatsConnection.make(options))
+        expect(refused).toMatchObject({ _tag: "NatsRefused" })
+        expect(yield* SubscriptionRef.get(one.state)).toBe("down")
+        Fs.writeFileSync(file, valid)
+        yield* reaches(one, "up")
       }).pipe(Effect.scoped)
   )
 })

@@ -7,7 +7,8 @@ import * as NatsFeed from "../../src/nats/NatsFeed.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import { layerInstalled, layerReaderOnly } from "../server/support/durable.ts"
-import { executablePath, natsServer } from "../support/natsServer.ts"
+import { long } from "../server/support/random.ts"
+import { executablePath, natsCluster, natsServer } from "../support/natsServer.ts"
 import { until } from "../support/until.ts"
 
 const backoff = { initial: 10, cap: 50, resetAfter: 30_000 }
@@ -16,13 +17,13 @@ const quick = { backoff, heartbeatInterval: 100, heartbeatTimeout: 200 }
 /** A name that is no legal token of a subject. */
 const channel = ".log..of:orders."
 
-const node = (address: string) =>
+const node = (address: string | ReadonlyArray<string>, user = {}) =>
   Effect.gen(function* () {
     const context = yield* Layer.build(
       Layer.fresh(
         layerReaderOnly().pipe(
           Layer.provide(NatsFeed.layer),
-          Layer.provide(NatsConnection.layer({ servers: address, ...quick }))
+          Layer.provide(NatsConnection.layer({ servers: address, ...quick, ...user }))
         )
       )
     )
@@ -104,5 +105,74 @@ describe.skipIf(executablePath === undefined)("NatsFeed", () => {
         subject: expect.stringMatching(/\.(tick|page\.realtime)$/)
       })
     }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+
+  it.live.runIf(long)(
+    "a node whose rights are taken reads for itself, and is fed again when it has them back",
+    () =>
+      Effect.gen(function* () {
+        const rights = (allow: string) =>
+          `authorization { users = [ { user: "node", password: "right", permissions: { publish: "${allow}", subscribe: "${allow}" } } ] }`
+        const server = yield* natsServer(rights("effect_realtime.>"))
+        const user = { user: "node", password: Redacted.make("right") }
+        const nodes = yield* Effect.all([node(server.address, user), node(server.address, user)])
+        let n = 0
+        const more = Effect.gen(function* () {
+          n++
+          yield* publish(n, n)
+          yield* until(() => nodes.every((got) => got.length >= n))
+        })
+        const feeds = Effect.gen(function* () {
+          const start = yield* fed
+          while ((yield* fed) === start) yield* more
+        })
+        yield* feeds
+        yield* server.reload(rights("effect_realtime.none.>"))
+        // Until what was fed on the way is over.
+        const stops = Effect.gen(function* () {
+          const start = yield* fed
+          yield* Effect.repeat(more, { times: 20 })
+          return (yield* fed) === start
+        })
+        yield* Effect.repeat(stops, { until: (over) => over })
+        yield* server.reload(rights("effect_realtime.>"))
+        yield* feeds
+        for (const got of nodes) expect(got).toEqual(Array.from({ length: n }, (_, k) => k + 1))
+      }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+
+  it.live.runIf(long)(
+    "three servers of a cluster: nodes are fed after the loss of one, and of two, and when they are back",
+    () =>
+      Effect.gen(function* () {
+        const servers = yield* natsCluster(3)
+        const addresses = servers.map(({ address }) => address)
+        const nodes = yield* Effect.all(Array.from({ length: 6 }, () => node(addresses)))
+        let n = 0
+        const feeds = Effect.gen(function* () {
+          const start = yield* fed
+          // More than the nodes of one server take.
+          while ((yield* fed) < start + 20 * nodes.length) {
+            n++
+            yield* publish(n, n)
+            yield* until(() => nodes.every((got) => got.length >= n))
+          }
+        })
+        yield* feeds
+        for (const [first, second] of [
+          [0, 1],
+          [1, 2],
+          [2, 0]
+        ] as const) {
+          yield* servers[first]!.stop
+          yield* feeds
+          yield* servers[second]!.stop
+          yield* feeds
+          yield* Effect.all([servers[first]!.start, servers[second]!.start])
+          yield* feeds
+        }
+        for (const got of nodes) expect(got).toEqual(Array.from({ length: n }, (_, k) => k + 1))
+      }).pipe(Effect.scoped, Effect.provide(layerInstalled())),
+    120_000
   )
 })

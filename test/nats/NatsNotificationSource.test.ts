@@ -206,6 +206,29 @@ describe.skipIf(executablePath === undefined)("NatsNotificationSource", () => {
   }
 
   it.live(
+    "a notification that is too large for the server is a loss on the nodes that are fed",
+    () =>
+      Effect.gen(function* () {
+        const memory = yield* Layer.build(MemorySource.layer)
+        const inner = Context.get(memory, NotificationSource)
+        const server = yield* natsServer("max_payload: 4096")
+        const bridge = yield* node(server.address, inner, oneLease())
+        yield* waitFor(bridge, "up")
+        const own: Array<string> = []
+        const source = yield* node(server.address, counting(inner, own))
+        const queue = yield* listenTo(source, "a")
+        yield* inner.notify("a", "x".repeat(3000))
+        expect(yield* Queue.take(queue)).toBe("x".repeat(3000))
+        // The beat of the bridge says so where nothing follows.
+        yield* inner.notify("a", "y".repeat(7000))
+        expect(yield* Queue.take(queue)).toBe(lost)
+        yield* inner.notify("a", "after")
+        expect(yield* Queue.take(queue)).toBe("after")
+        expect(own).toEqual([])
+      }).pipe(Effect.scoped)
+  )
+
+  it.live(
     "three nodes have one session of PostgreSQL that listens, and another one when that node stops",
     () =>
       Effect.gen(function* () {

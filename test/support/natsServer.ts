@@ -46,6 +46,20 @@ const answers = (port: number): Effect.Effect<boolean> =>
     socket.once("error", () => end(false))
   })
 
+/** Servers of one cluster, each with routes to all others. */
+export const natsCluster = (
+  count: number
+): Effect.Effect<ReadonlyArray<NatsServer>, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const routes = yield* Effect.all(Array.from({ length: count }, () => freePort))
+    const all = routes.map((port) => `"nats-route://127.0.0.1:${port}"`).join(", ")
+    return yield* Effect.forEach(routes, (port) =>
+      natsServer(
+        `cluster { name: "test", listen: "127.0.0.1:${port}", routes: [${all}], connect_retries: 100 }`
+      )
+    )
+  })
+
 /** `config`: more lines of its configuration. It ends with the scope. */
 export const natsServer = (config = ""): Effect.Effect<NatsServer, never, Scope.Scope> =>
   Effect.gen(function* () {

@@ -23,6 +23,7 @@ import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { errorText } from "../../internal/errorText.ts"
+import { tlsCodes } from "../../server/internal/link/databaseRefusal.ts"
 import * as metrics from "../../server/internal/metrics.ts"
 import * as Reconnecting from "../../server/internal/reconnecting.ts"
 import { type NatsDeaf, NatsForbidden, NatsRefused, NatsUnreachable } from "./connectionErrors.ts"
@@ -97,7 +98,9 @@ interface Heard {
 }
 
 const isRefusal = (error: unknown): boolean =>
-  error instanceof AuthorizationError || error instanceof UserAuthenticationExpiredError
+  error instanceof AuthorizationError ||
+  error instanceof UserAuthenticationExpiredError ||
+  (error instanceof Error && "code" in error && tlsCodes.test(String(error.code)))
 
 export const make = ({
   beat,

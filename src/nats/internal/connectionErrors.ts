@@ -19,7 +19,8 @@ export class NatsUnreachable extends Schema.TaggedError<NatsUnreachable>()("Nats
 }
 
 /**
- * A server rejected the user, the password, the token, the credentials or the certificate at the start.
+ * A server rejected the user, the password, the token, the credentials or the certificate at the start, or the
+ * node rejected the certificate of the server.
  *
  * @category errors
  * @since 0.1.0
@@ -30,7 +31,7 @@ export class NatsRefused extends Schema.TaggedError<NatsRefused>()("NatsRefused"
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    return `NATS at ${this.servers.join(", ")} rejects this node: ${errorText(this.cause)}. Check the options user, password, token, credentialsFile and tls.`
+    return `NATS at ${this.servers.join(", ")} is rejected, or rejects this node: ${errorText(this.cause)}. Check the options user, password, token, credentialsFile and tls.`
   }
 }
 

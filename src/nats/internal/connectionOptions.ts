@@ -35,7 +35,10 @@ export interface ConnectionOptions {
   readonly credentialsFile?: string | undefined
   /** Another proof of this node: see the authenticators of `@nats-io/transport-node`. */
   readonly authenticator?: Authenticator | undefined
-  /** TLS as `@nats-io/transport-node` takes it; `{}` requires it. Default: if a server offers it. */
+  /**
+   * TLS as `@nats-io/transport-node` takes it; `{}` requires it. Default: if a server offers it. The node
+   * verifies a server by its name in `servers`: an address in digits has none, and is rejected.
+   */
   readonly tls?: TlsOptions | undefined
   /** The name of the connection in NATS, default `effect-realtime`. */
   readonly name?: string | undefined

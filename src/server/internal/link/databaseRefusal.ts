@@ -101,7 +101,8 @@ const cures: Readonly<Record<string, string>> = {
   CERT_NOT_YET_VALID: "Check the clocks of both machines"
 }
 
-const tlsCodes =
+/** Codes of errors in which TLS or a certificate is rejected, by either side. */
+export const tlsCodes =
   /^(ERR_(SSL|TLS)_|CERT_|UNABLE_TO_(GET_ISSUER|VERIFY)|(DEPTH_ZERO_)?SELF_SIGNED|INVALID_CA$|HOSTNAME_MISMATCH$|EPROTO$)/
 
 const cureOf = (code: string, reason: string, schema: string): string => {
