@@ -1,7 +1,14 @@
 /** The commands, in the order of the help. */
+import { doctorCommand } from "./commands/doctor.ts"
 import { natsCommand } from "./commands/nats.ts"
 import { publishCommand } from "./commands/publish.ts"
 import { sqlCommand } from "./commands/sql.ts"
 import { tailCommand } from "./commands/tail.ts"
 
-export const commands = [sqlCommand, publishCommand, tailCommand, natsCommand] as const
+export const commands = [
+  sqlCommand,
+  publishCommand,
+  tailCommand,
+  doctorCommand,
+  natsCommand
+] as const

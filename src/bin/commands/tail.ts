@@ -199,7 +199,8 @@ export const tailCommand = Command.make(
       })
       yield* untilSignal
       yield* itemsOf(chosen, from).pipe(
-        Stream.tap(print),
+        // A signal between the two would print an event again in the next run.
+        Stream.tap((batch) => Effect.uninterruptible(print(batch))),
         Stream.takeUntil(() => left === 0),
         Stream.runDrain,
         Effect.ensuring(

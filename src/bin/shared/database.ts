@@ -19,7 +19,7 @@ export interface Place {
 }
 
 /** A sentence for the user, with the cure where one is known. */
-const sentenceOf = (error: unknown, schema: string): string => {
+export const sentenceOf = (error: unknown, schema: string): string => {
   if (isSqlError(error)) {
     return isMissing(error) ? new NotInstalled({ schema }).message : explained(error, schema)
   }

@@ -39,7 +39,7 @@ export interface Keys {
 }
 
 /** An envelope is dropped when its time differs by more, in milliseconds. */
-const maxOff = 30_000
+export const maxOff = 30_000
 
 /** Heartbeats in a row that may stay unheard by their own sender. */
 const maxUnheard = 3
