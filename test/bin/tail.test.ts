@@ -8,6 +8,7 @@ import * as Path from "node:path"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { layerDatabase, TestDatabase } from "../support/database.ts"
 import { layerInstalled } from "../server/support/durable.ts"
+import { recorded } from "./support/guide.ts"
 import { record, start } from "./support/run.ts"
 
 const url = Effect.map(TestDatabase, ({ url }) => ["--database", url] as const)
@@ -27,7 +28,7 @@ describe("publish and tail", () => {
       const database = yield* url
       expect(yield* record(["publish", "jobs", '{"n":1}', ...durable, ...database])).toEqual({
         code: 0,
-        stdout: "published to jobs (durable)\n",
+        stdout: recorded("publish"),
         stderr: ""
       })
       // The outbox has a message of the channel now, so nothing has to say how it is delivered.
@@ -36,11 +37,7 @@ describe("publish and tail", () => {
       expect(sent).toEqual({ code: 0, stdout: "published 2 to jobs (durable)\n", stderr: "" })
       const all = yield* record(["tail", "jobs", "--from", "oldest", "--limit", "2", ...database])
       expect(all.code).toBe(0)
-      expect(all.stdout.split("\n").map(untimed)).toEqual([
-        '<time>  1  {"n":1}',
-        '<time>  2  {"n":2}',
-        ""
-      ])
+      expect(all.stdout.split("\n").map(untimed)).toEqual(recorded("tail").split("\n").map(untimed))
       const [, cursor] = /^following jobs \(durable\)\ngo on with --from (\S+)\n$/.exec(all.stderr)!
       const rest = yield* record(["tail", "jobs", "--from", cursor!, "--limit", "1", ...database])
       expect(rest.stdout).toContain('  3  {"n":3}\n')
