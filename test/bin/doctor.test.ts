@@ -77,6 +77,17 @@ describe("doctor", () => {
         expect(rights).toContain(`grant execute on function realtime.open(integer) to ${user}`)
         expect(rights).toContain(`grant select on sequence realtime.messages_id_seq to ${user}`)
         expect(stdout).toMatch(/^-- {3}wake +the role of this connection may not read it/m)
+        // Other commands say the same when they are refused.
+        for (const args of [
+          ["publish", "jobs", "1", "--delivery", "durable"],
+          ["tail", "jobs", "--delivery", "durable"]
+        ]) {
+          const refused = yield* record([...args, "--database", as(url, user)])
+          expect([refused.code, refused.stderr]).toEqual([
+            1,
+            expect.stringContaining(`grant usage on schema realtime to ${user}`)
+          ])
+        }
         const other = yield* doctor(url, ...quiet, "--role", `${user}_gone`)
         expect(toChange(other.stdout)).toEqual({
           rights: expect.stringContaining(`There is no role "${user}_gone".`)

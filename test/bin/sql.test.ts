@@ -19,22 +19,16 @@ const watchedTables = Effect.flatMap(
 describe("sql", () => {
   it.live("gives each option to the table before it", () =>
     Effect.gen(function* () {
-      const { code, stdout } = yield* record([
-        ...["sql", "--schema", "events", "--wake", "poll", "--retention", "36 hours"],
-        ...["--max-messages", "none", "--lock-timeout", "2 seconds", "--node-role", "app_node"],
-        ...["--watch", "orders=changes", "--columns", "id, name", "--old"],
-        ...["--when-insert", "new.open", "--when-delete=old.open"],
-        ...[
-          "--watch-durable",
-          "app.lines",
-          "--level",
-          "statement",
-          "--always",
-          "--max-bytes",
-          "900"
-        ],
-        ...["--watch=notes", "--shared"]
-      ])
+      const { code, stdout } = yield* record(
+        [
+          ["sql", "--schema", "events", "--wake", "poll", "--retention", "36 hours"],
+          ["--max-messages", "none", "--lock-timeout", "2 seconds", "--node-role", "app_node"],
+          ["--watch", "orders=changes", "--columns", "id, name", "--old"],
+          ["--when-insert", "new.open", "--when-delete=old.open"],
+          ["--watch-durable", "app.lines", "--level", "statement", "--always"],
+          ["--max-bytes", "900", "--watch=notes", "--shared"]
+        ].flat()
+      )
       expect(code).toBe(0)
       expect(stdout).toBe(
         PgInstaller.sql({
@@ -117,10 +111,7 @@ describe("a process of the command line", () => {
   const entry = "src/bin/effect-realtime.ts"
   const run = ["-C", "@effect-realtime/source"]
 
-  it("prints results on stdout, and nothing more into a pipe whose reader left", () => {
-    expect(execFileSync(process.execPath, [...run, entry, "nats"], { encoding: "utf8" })).toBe(
-      recorded("nats")
-    )
+  it("ends with 0 when the reader of its pipe has left", () => {
     const piped = `"${process.execPath}" ${run.join(" ")} ${entry} sql | head -n 1; echo "\${PIPESTATUS[0]}"`
     expect(execFileSync("bash", ["-c", piped], { encoding: "utf8" })).toMatch(
       /^-- The objects .*\n0\n$/

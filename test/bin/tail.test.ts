@@ -13,6 +13,7 @@ import { record, start } from "./support/run.ts"
 
 const url = Effect.map(TestDatabase, ({ url }) => ["--database", url] as const)
 const durable = ["--delivery", "durable"] as const
+const defined = ["--definitions", "examples/command-line/channels.ts"] as const
 
 /** The line of an event, without its time. */
 const untimed = (line: string) => line.replace(/^\d{4}-[\dT:.-]+Z/, "<time>")
@@ -109,6 +110,7 @@ describe("publish and tail", () => {
       const refused = (...args: ReadonlyArray<string>) =>
         Effect.map(record([...args, ...database]), ({ code, stderr }) => [code, stderr] as const)
       for (const [args, code, text] of [
+        [["publish", "jobs", '{"n":"one"}', ...defined], 1, 'channel "jobs"'],
         [["publish", "jobs", "{", ...durable], 1, "The payload is not JSON"],
         [["publish", "jobs", "1"], 64, 'Nothing says how channel "jobs" is delivered'],
         [["publish", "realtime", "1"], 64, "is reserved"],
@@ -125,7 +127,12 @@ describe("publish and tail", () => {
         ])
       }
       const sql = yield* PgClient.PgClient
-      expect(yield* sql`select from realtime.messages`).toEqual([])
+      const kept = sql`select channel, payload from realtime.messages`
+      expect(yield* kept).toEqual([])
+      // The definition also says that it is durable.
+      const sent = yield* record(["publish", "jobs", '{"n": 1}', ...defined, ...database])
+      expect(sent).toMatchObject({ code: 0, stdout: recorded("publish") })
+      expect(yield* kept).toEqual([{ channel: "jobs", payload: '{"n": 1}' }])
     }).pipe(Effect.provide(layerInstalled()))
   )
 })
