@@ -1,4 +1,5 @@
 /** The commands, in the order of the help. */
+import { doctorCommand } from "./commands/doctor.ts"
 import { natsCommand } from "./commands/nats.ts"
 import { publishCommand } from "./commands/publish.ts"
 import { serveCommand } from "./commands/serve.ts"
@@ -10,5 +11,6 @@ export const commands = [
   sqlCommand,
   publishCommand,
   tailCommand,
+  doctorCommand,
   natsCommand
 ] as const

@@ -30,6 +30,7 @@ import { pgNotificationSource as Defaults } from "../internal/defaults.ts"
 import { channelNameFault } from "../Protocol.ts"
 import { InvalidChannelName } from "../RealtimeError.ts"
 import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
+import { leastMisses, selfTest } from "./internal/link/selfTest.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
 import {
   DatabaseRefused,
@@ -107,15 +108,6 @@ const notifyTimeout = "5 seconds"
 
 /** LISTENs sent together: a round trip for each would take long after a reconnect. */
 const listensAtOnce = 64
-
-/** Time for the notification of the self-test to arrive, from the answer of `pg_notify`. */
-const echoMillis = 2000
-
-/** Time for `pg_notify` itself in the self-test, because the pool may connect slowly. */
-const selfTestTimeout = "30 seconds"
-
-/** Links in a row that must fail the self-test. */
-const leastMisses = 3
 
 interface PgListener {
   readonly hear: Listener
@@ -233,21 +225,6 @@ export const make = (
       for (const listener of listened.listeners) confirm(listener)
     })
 
-    /** Sends to a random name through the pool, and waits for the notification. */
-    const selfTest = (name: string, echo: Queue.Dequeue<PgNotification, SqlError>) =>
-      sql`select pg_notify(${name}, '')`.pipe(
-        Effect.timeout(selfTestTimeout),
-        Effect.tapError(() => Effect.sync(() => void (pool.failed = true))),
-        Effect.andThen(
-          Queue.take(echo).pipe(
-            Effect.timeoutOrElse({
-              duration: echoMillis,
-              orElse: () => Effect.fail(new ListenNotDelivered({ waited: echoMillis }))
-            })
-          )
-        )
-      )
-
     /** One link from connect to loss. `onUp` runs when it listens to every channel again. */
     const session = (
       onUp: Effect.Effect<void>
@@ -263,7 +240,7 @@ export const make = (
           const own = yield* Scope.provide(link.listen(name), listening)
           if (!tested && (options?.selfTest ?? Defaults.selfTest)) {
             // The pool may be slow, and the link may be lost meanwhile.
-            yield* Effect.raceFirst(selfTest(name, own), link.beat)
+            yield* Effect.raceFirst(selfTest(sql, name, own, onPool), link.beat)
             tested = true
           }
           yield* watched.load
@@ -302,6 +279,7 @@ export const make = (
     let tested = false
     /** Set by a session whose self-test failed at the pool and not at the link. */
     const pool = { failed: false }
+    const onPool = Effect.sync(() => void (pool.failed = true))
     let wasUp = false
     let misses = 0
     let logged = ""

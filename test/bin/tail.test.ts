@@ -8,10 +8,12 @@ import * as Path from "node:path"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { layerDatabase, TestDatabase } from "../support/database.ts"
 import { layerInstalled } from "../server/support/durable.ts"
+import { recorded } from "./support/guide.ts"
 import { record, start } from "./support/run.ts"
 
 const url = Effect.map(TestDatabase, ({ url }) => ["--database", url] as const)
 const durable = ["--delivery", "durable"] as const
+const defined = ["--definitions", "examples/command-line/channels.ts"] as const
 
 /** The line of an event, without its time. */
 const untimed = (line: string) => line.replace(/^\d{4}-[\dT:.-]+Z/, "<time>")
@@ -27,7 +29,7 @@ describe("publish and tail", () => {
       const database = yield* url
       expect(yield* record(["publish", "jobs", '{"n":1}', ...durable, ...database])).toEqual({
         code: 0,
-        stdout: "published to jobs (durable)\n",
+        stdout: recorded("publish"),
         stderr: ""
       })
       // The outbox has a message of the channel now, so nothing has to say how it is delivered.
@@ -36,11 +38,7 @@ describe("publish and tail", () => {
       expect(sent).toEqual({ code: 0, stdout: "published 2 to jobs (durable)\n", stderr: "" })
       const all = yield* record(["tail", "jobs", "--from", "oldest", "--limit", "2", ...database])
       expect(all.code).toBe(0)
-      expect(all.stdout.split("\n").map(untimed)).toEqual([
-        '<time>  1  {"n":1}',
-        '<time>  2  {"n":2}',
-        ""
-      ])
+      expect(all.stdout.split("\n").map(untimed)).toEqual(recorded("tail").split("\n").map(untimed))
       const [, cursor] = /^following jobs \(durable\)\ngo on with --from (\S+)\n$/.exec(all.stderr)!
       const rest = yield* record(["tail", "jobs", "--from", cursor!, "--limit", "1", ...database])
       expect(rest.stdout).toContain('  3  {"n":3}\n')
@@ -112,6 +110,7 @@ describe("publish and tail", () => {
       const refused = (...args: ReadonlyArray<string>) =>
         Effect.map(record([...args, ...database]), ({ code, stderr }) => [code, stderr] as const)
       for (const [args, code, text] of [
+        [["publish", "jobs", '{"n":"one"}', ...defined], 1, 'channel "jobs"'],
         [["publish", "jobs", "{", ...durable], 1, "The payload is not JSON"],
         [["publish", "jobs", "1"], 64, 'Nothing says how channel "jobs" is delivered'],
         [["publish", "realtime", "1"], 64, "is reserved"],
@@ -128,7 +127,12 @@ describe("publish and tail", () => {
         ])
       }
       const sql = yield* PgClient.PgClient
-      expect(yield* sql`select from realtime.messages`).toEqual([])
+      const kept = sql`select channel, payload from realtime.messages`
+      expect(yield* kept).toEqual([])
+      // The definition also says that it is durable.
+      const sent = yield* record(["publish", "jobs", '{"n": 1}', ...defined, ...database])
+      expect(sent).toMatchObject({ code: 0, stdout: recorded("publish") })
+      expect(yield* kept).toEqual([{ channel: "jobs", payload: '{"n": 1}' }])
     }).pipe(Effect.provide(layerInstalled()))
   )
 })

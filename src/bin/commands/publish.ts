@@ -17,7 +17,7 @@ import { PayloadTooLarge } from "../../RealtimeError.ts"
 import { maxNotifyBytes } from "../../server/internal/hub/live.ts"
 import { publish } from "../../server/internal/outbox/outboxPublish.ts"
 import { channelArgument, type Chosen, choose, deliveryFlag } from "../shared/channels.ts"
-import { failedBy, layerDatabase } from "../shared/database.ts"
+import { inDatabase } from "../shared/database.ts"
 import { definitionsFlag } from "../shared/definitions.ts"
 import { failed, wrongUsage } from "../shared/exit.ts"
 import { databaseFlag, schemaFlag } from "../shared/flags.ts"
@@ -114,8 +114,7 @@ export const publishCommand = Command.make(
       yield* send(chosen, yield* checkedText(chosen, text, "The payload"), key)
       yield* Console.log(`published to ${name} (${chosen.delivery})`)
     },
-    (effect, given) =>
-      effect.pipe(Effect.provide(layerDatabase(given)), Effect.mapError(failedBy(given.schema)))
+    (effect, given) => inDatabase(given)(effect)
   )
 ).pipe(
   Command.withDescription(

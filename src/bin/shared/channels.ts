@@ -82,10 +82,10 @@ export const choose = Effect.fnUntraced(function* (given: {
   const sql = yield* PgClient.PgClient
   const watched = (yield* tables(sql)) ?? []
   const table = ofTable(name, watched)
-  const of = watched.filter(({ channel }) => channel === table)
+  const watch = watched.find(({ channel }) => channel === table)
   const known =
     Option.getOrUndefined(given.delivery) ??
-    (of[0]?.delivery as Kept | undefined) ??
+    (watch?.delivery as Kept | undefined) ??
     (isKnown(name) ? "live" : undefined) ??
     ((yield* isInstalled(sql)) ? undefined : "live") ??
     ((yield* hasMessages(sql, name)) === true ? "durable" : undefined)

@@ -6,7 +6,8 @@ import type * as Redacted from "effect/Redacted"
 import { isSqlError } from "effect/sql/SqlError"
 import { errorText } from "../../internal/errorText.ts"
 import { explained } from "../../server/internal/link/databaseRefusal.ts"
-import { isMissing } from "../../server/internal/link/sqlState.ts"
+import { isMissing, sqlState } from "../../server/internal/link/sqlState.ts"
+import { grantsMissing } from "../../server/internal/sql/inspection.ts"
 import { SchemaName } from "../../server/internal/sql/schemaName.ts"
 import { NotInstalled } from "../../server/PgInstaller.ts"
 import * as PgTls from "../../server/PgTls.ts"
@@ -19,7 +20,7 @@ export interface Place {
 }
 
 /** A sentence for the user, with the cure where one is known. */
-const sentenceOf = (error: unknown, schema: string): string => {
+export const sentenceOf = (error: unknown, schema: string): string => {
   if (isSqlError(error)) {
     return isMissing(error) ? new NotInstalled({ schema }).message : explained(error, schema)
   }
@@ -32,6 +33,29 @@ export const failedBy =
   (error: unknown): CommandFailed =>
     error instanceof CommandFailed ? error : failed(sentenceOf(error, schema))
 
+/** Whether PostgreSQL refused for want of a right, here or in the cause of the error. */
+const isForbidden = (error: unknown): boolean =>
+  sqlState(error) === "42501" ||
+  (error instanceof Error &&
+    ((error as { readonly code?: unknown }).code === "42501" || isForbidden(error.cause)))
+
+/** As `failedBy`, in the place of the database: it also lists the grants that the role lacks. */
+const explainedBy = (schema: string) => (error: unknown) =>
+  Effect.gen(function* () {
+    const { code, message } = failedBy(schema)(error)
+    if (!isForbidden(error)) return yield* new CommandFailed({ code, message })
+    const sql = yield* PgClient.PgClient
+    const [row] = yield* sql<{ readonly role: string }>`select current_user::text as role`
+    const missing = yield* grantsMissing(sql, row!.role)
+    return yield* new CommandFailed({
+      code,
+      message:
+        missing.length === 0
+          ? message
+          : `${message}\n  Role ${row!.role} lacks these rights of a node: ${missing.join("; ")}.`
+    })
+  }).pipe(Effect.mapError(failedBy(schema)))
+
 /** A pool of few connections, and the schema of the objects. Connects at the first statement. */
 export const layerDatabase = ({ database, schema }: Place) =>
   Layer.merge(
@@ -42,3 +66,13 @@ export const layerDatabase = ({ database, schema }: Place) =>
     ),
     Layer.succeed(SchemaName, schema)
   )
+
+/** Runs a command in its database, and ends it with a sentence where it fails. */
+export const inDatabase =
+  (place: Place) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+    effect.pipe(
+      Effect.catch(explainedBy(place.schema)),
+      Effect.provide(layerDatabase(place)),
+      Effect.mapError(failedBy(place.schema))
+    )

@@ -9,7 +9,7 @@ import * as Flag from "effect/cli/Flag"
 import type * as PgInstaller from "../../../server/PgInstaller.ts"
 import { type CommandFailed, wrongUsage } from "../../shared/exit.ts"
 
-type Given = Partial<Omit<PgInstaller.Watch, "channel" | "delivery" | "table">>
+type TableOptions = Partial<Omit<PgInstaller.Watch, "channel" | "delivery" | "table">>
 
 const text = (name: string, metavar: string, description: string) =>
   Flag.String(name).pipe(
@@ -58,7 +58,7 @@ type Name = keyof typeof tableFlags
 type Values = { readonly [K in Name]: ReadonlyArray<unknown> }
 
 /** What an option sets. */
-const setting = (name: Name, value: unknown, before: Given): Given => {
+const setting = (name: Name, value: unknown, before: TableOptions): TableOptions => {
   switch (name) {
     case "columns":
       return { columns: (value as string).split(",").map((column) => column.trim()) }

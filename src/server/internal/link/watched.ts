@@ -64,6 +64,52 @@ export const ofTable = (
     ? channel.split(":", 1)[0]!
     : channel
 
+/** Says that no change reaches a channel of this delivery; `other` is a watch for the other one. */
+export const unreachedText = (
+  own: Delivery,
+  channel: string,
+  other: Pick<WatchedTable, "delivery" | "table"> | undefined
+): string =>
+  other === undefined
+    ? `No table is watched for the ${own} channel "${channel}": no change reaches it. Watch the table with delivery ${own} (PgInstaller.watch, or npx effect-realtime sql --watch).`
+    : `Changes of table ${other.table} do not reach the ${own} channel "${channel}": the table is watched with delivery ${other.delivery}. Define the channel with { delivery: "${other.delivery}" }, or watch the table with delivery ${own} (PgInstaller.watch, or npx effect-realtime sql).`
+
+const watchOf = ({ channel }: Table, own: Delivery, known: ReadonlyArray<WatchedTable>) =>
+  known.find((one) => one.channel === channel && one.delivery === own)
+
+/** Where the definition of a table differs from its watch and from its columns. */
+export const tableFaults = (
+  sql: SqlClient,
+  table: Table,
+  own: Delivery,
+  known: ReadonlyArray<WatchedTable>
+): Effect.Effect<ReadonlyArray<string>, SqlError> =>
+  Effect.gen(function* () {
+    const { channel } = table
+    const watch = watchOf(table, own, known)
+    if (watch === undefined) return []
+    const texts: Array<string> = []
+    const sharing = known.filter((one) => one.channel === channel && one.delivery === own)
+    if (own === "durable" && sharing.length > 1) {
+      texts.push(
+        `${sharing.length} tables are watched for channel "${channel}": ${sharing.map((one) => one.table).join(", ")}. It has no state, so its rows cannot be read. Watch each table for a channel of its own.`
+      )
+    }
+    const differing = differences(table, watch.definition)
+    if (differing.length > 0) {
+      texts.push(
+        `Table ${watch.table} is watched for channel "${channel}" with other options than its definition: ${differing.join("; ")}. Watch it again with the definition (PgInstaller.watch, or npx effect-realtime sql --definitions).`
+      )
+    }
+    const unfit = yield* mismatches(sql.withoutTransforms(), table, watch.rel)
+    if (unfit.length > 0) {
+      texts.push(
+        `The Schema of channel "${channel}" does not match the rows of table ${watch.table}: ${unfit.join("; ")}. A row that does not match becomes a gap invalid.`
+      )
+    }
+    return texts
+  })
+
 export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Effect.scope
@@ -91,45 +137,18 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
         // Watched since the first read.
         const now = (yield* read) ?? []
         if (now.some((table) => table.channel === channel && table.delivery === own)) return
-        yield* Effect.logWarning(
-          other === undefined
-            ? `No table is watched for the ${own} channel "${channel}": no change reaches it. Watch the table with delivery ${own} (PgInstaller.watch, or npx effect-realtime sql --watch).`
-            : `Changes of table ${other.table} do not reach the ${own} channel "${channel}": the table is watched with delivery ${other.delivery}. Define the channel with { delivery: "${other.delivery}" }, or watch the table with delivery ${own} (PgInstaller.watch, or npx effect-realtime sql).`
-        )
+        yield* Effect.logWarning(unreachedText(own, channel, other))
       }).pipe(Effect.ignore, Effect.forkIn(scope), Effect.asVoid)
-    /** Where the definition of a table differs from its watch and from its columns. */
     const compareTable = (table: Table) =>
       Effect.gen(function* () {
-        const { channel } = table
-        const find = (known: ReadonlyArray<WatchedTable> = []) =>
-          known.find((one) => one.channel === channel && one.delivery === own)
-        const differencesOf = ({ definition }: WatchedTable) => differences(table, definition)
-        let watch = find(yield* load)
-        if (watch === undefined || differencesOf(watch).length > 0) {
+        let known = (yield* load) ?? []
+        const watch = watchOf(table, own, known)
+        if (watch === undefined || differences(table, watch.definition).length > 0) {
           // Watched since the first read.
-          watch = find(yield* read)
+          known = (yield* read) ?? []
         }
-        if (watch === undefined) return
-        const sharing = ((yield* load) ?? []).filter(
-          (one) => one.channel === channel && one.delivery === own
-        )
-        if (own === "durable" && sharing.length > 1) {
-          yield* Effect.logWarning(
-            `${sharing.length} tables are watched for channel "${channel}": ${sharing.map((one) => one.table).join(", ")}. It has no state, so its rows cannot be read. Watch each table for a channel of its own.`
-          )
-        }
-        const differing = differencesOf(watch)
-        if (differing.length > 0) {
-          yield* Effect.logWarning(
-            `Table ${watch.table} is watched for channel "${channel}" with other options than its definition: ${differing.join("; ")}. Watch it again with the definition (PgInstaller.watch, or npx effect-realtime sql --definitions).`
-          )
-        }
-        const unfit = yield* mismatches(sql.withoutTransforms(), table, watch.rel)
-        if (unfit.length > 0) {
-          yield* Effect.logWarning(
-            `The Schema of channel "${channel}" does not match the rows of table ${watch.table}: ${unfit.join("; ")}. A row that does not match becomes a gap invalid.`
-          )
-        }
+        for (const text of yield* tableFaults(sql, table, own, known))
+          yield* Effect.logWarning(text)
       }).pipe(Effect.timeout("10 seconds"), Effect.ignore, Effect.forkIn(scope), Effect.asVoid)
 
     const check: Watched["check"] = (definition) => {

@@ -21,6 +21,12 @@ const breath = 20
 /** Milliseconds between two turns: a hundredth of the retention, at most 10 s. */
 export const every = (retention: number): number => Math.min(10_000, Math.max(50, retention / 100))
 
+/** The part of the notification queue from which it is a fault. */
+export const fullQueue = 0.5
+
+export const queueText = (queue: number): string =>
+  `PostgreSQL's notification queue is ${Math.round(queue * 100)} % full; when it is full, every transaction that notifies fails. Find the session that listens and has a transaction open: select pid, query from pg_stat_activity order by xact_start.`
+
 export interface Upkeep {
   /** Requests a turn; `take` is the last position that the reader took. */
   readonly due: (take: Take, retention: number) => void
@@ -61,11 +67,7 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
       yield* Metric.update(metrics.notificationQueue, queue)
       yield* Metric.update(metrics.outboxRows, Number(outbox.rows))
       yield* Metric.update(metrics.outboxBytes, Number(outbox.bytes))
-      if (queue > 0.5) {
-        yield* Effect.logWarning(
-          `PostgreSQL's notification queue is ${Math.round(queue * 100)} % full; when it is full, every transaction that notifies fails. Find the session that listens and has a transaction open: select pid, query from pg_stat_activity order by xact_start.`
-        )
-      }
+      if (queue > fullQueue) yield* Effect.logWarning(queueText(queue))
       if (mine !== true) return
       while ((yield* prune) === batch) yield* Effect.sleep(breath)
     })

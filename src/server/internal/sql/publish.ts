@@ -18,6 +18,16 @@ const trace = "' ' || left(nullif(current_setting('realtime.trace', true), ''), 
 /** What a message was made from, as its \`match\` says; NULL where it does not. */
 export const sentOf = (match: string): string => `nullif(split_part(${match}, ' ', 1), '')`
 
+/** The function of the trigger "wake" for each setting; `poll` has none. */
+export const wakeFunctions: Readonly<Record<string, string>> = {
+  hybrid: "wake_at_commit",
+  notify: "wake_always"
+}
+
+const wakeCases = Object.entries(wakeFunctions)
+  .map(([wake, name]) => `when '${wake}' then '${name}'`)
+  .join(" ")
+
 export const publish: ReadonlyArray<string> = [
   `-- What is wrong with a channel name, or NULL. As in the library: 1-63 bytes of A-Z a-z 0-9 _ . : -
 create or replace function realtime.channel_fault(channel text) returns text
@@ -154,7 +164,7 @@ end $$`,
 create or replace function realtime.set_wake(wake text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  wanted text := case set_wake.wake when 'hybrid' then 'wake_at_commit' when 'notify' then 'wake_always' end;
+  wanted text := case set_wake.wake ${wakeCases} end;
   found_ text;
 begin
   select p.proname into found_ from pg_trigger t join pg_proc p on p.oid = t.tgfoid

@@ -32,7 +32,8 @@ end $$`
 const publishing = (role: string): string =>
   `grant execute on function realtime.publish(text, text, text), realtime.publish(text, jsonb, text) to ${role}`
 
-const nodeFunctions = [
+/** The functions that nodes call, with their arguments. */
+const nodeSignatures = [
   "realtime.open(int)",
   // Nodes of earlier versions call this, and its error names the version to deploy.
   "realtime.open()",
@@ -49,10 +50,15 @@ const nodeFunctions = [
   "realtime.renew_lease(text, text, bigint)",
   "realtime.release_lease(text, text, bigint)",
   "realtime.revoke(text, text, timestamptz)"
-].join(", ")
+]
+const nodeFunctions = nodeSignatures.join(", ")
 
-/** What nodes read beside the outbox, since version 6. */
-const nodeTables = "realtime.bus_secrets, realtime.revocations"
+/** What nodes read, and since version 6 what else. */
+const firstTables = ["messages", "horizon", "marks", "settings", "epoch", "watched"]
+const laterTables = ["bus_secrets", "revocations"]
+const inRealtime = (names: ReadonlyArray<string>) =>
+  names.map((name) => `realtime.${name}`).join(", ")
+const nodeTables = inRealtime(laterTables)
 
 /** Grants these again: a node role before an upgrade stays one, also for what is new. */
 export const nodesAgain = `do $$
@@ -72,7 +78,7 @@ export const nodeRole = (name: string): ReadonlyArray<string> => {
   return [
     create(name),
     `grant usage on schema realtime to ${role}`,
-    `grant select on realtime.messages, realtime.horizon, realtime.marks, realtime.settings, realtime.epoch, realtime.watched, ${nodeTables} to ${role}`,
+    `grant select on ${inRealtime([...firstTables, ...laterTables])} to ${role}`,
     `grant select on sequence realtime.messages_id_seq to ${role}`,
     `grant select, insert, update, delete on realtime.consumers to ${role}`,
     `grant execute on function ${nodeFunctions} to ${role}`,
@@ -85,3 +91,29 @@ export const appRole = (name: string): ReadonlyArray<string> => {
   const role = quote(name)
   return [create(name), `grant usage on schema realtime to ${role}`, publishing(role)]
 }
+
+const values = (rows: ReadonlyArray<readonly [name: string, privilege: string]>): string =>
+  `(values ${rows.map(([name, privilege]) => `(${literal(name)}, ${literal(privilege)})`).join(", ")}) v(name, privilege)`
+
+/**
+ * The grants that the role $1 lacks of a node's, as statements. Reads catalogs only, so any role may run it.
+ */
+export const missingGrants = `with place as (select n.oid, n.nspname from pg_namespace n where n.nspname = 'realtime'), needed(privilege, object, given) as (
+  select 'usage', format('schema %I', nspname), has_schema_privilege($1, oid, 'usage') from place
+  union all
+  select v.privilege, format('%I.%I', nspname, c.relname), has_table_privilege($1, c.oid, v.privilege) from place
+    join pg_class c on c.relnamespace = place.oid join ${values([
+      ...[...firstTables, ...laterTables].map((name) => [name, "select"] as const),
+      ...["select", "insert", "update", "delete"].map(
+        (privilege) => ["consumers", privilege] as const
+      )
+    ])} on v.name = c.relname
+  union all
+  select 'select', format('sequence %I.%I', nspname, c.relname), has_sequence_privilege($1, c.oid, 'select') from place
+    join pg_class c on c.relnamespace = place.oid and c.relname = 'messages_id_seq'
+  union all
+  select 'execute', format('function %I.%I(%s)', nspname, p.proname, oidvectortypes(p.proargtypes)), has_function_privilege($1, p.oid, 'execute')
+    from place join pg_proc p on p.pronamespace = place.oid
+    and p.proname in (${[...new Set([...nodeSignatures.map((one) => /\.(\w+)/.exec(one)![1]!), "publish"])].map(literal).join(", ")})
+)
+select format('grant %s on %s to %I', privilege, object, $1::text) as statement from needed where not given`

@@ -1,0 +1,99 @@
+/** The checks of `doctor` of the server: old transactions, the notification queue, autovacuum. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { fullQueue, queueText } from "../../../server/internal/outbox/upkeep.ts"
+import { type Check, fix, ok, type Patient, skipped, type Verdict } from "./verdict.ts"
+
+interface Open {
+  readonly who: string
+  readonly minutes: number
+  readonly cure: string
+}
+
+/** Of all databases: a snapshot has the transactions of each. Never the text of a query. */
+const openStatement = `select format('session %s (%s, role %s, %s)', a.pid, coalesce(nullif(a.application_name, ''), 'no name'), a.usename, a.state) as who,
+  extract(epoch from clock_timestamp() - a.xact_start)::float8 / 60 as minutes, format('select pg_terminate_backend(%s)', a.pid) as cure
+from pg_stat_activity a where a.pid <> pg_backend_pid() and a.backend_type = 'client backend'
+  and a.xact_start < clock_timestamp() - make_interval(secs => $1)
+union all
+select format('the prepared transaction %L (role %s)', p.gid, p.owner), extract(epoch from clock_timestamp() - p.prepared)::float8 / 60,
+  format('rollback prepared %L', p.gid)
+from pg_prepared_xacts p where p.prepared < clock_timestamp() - make_interval(secs => $1)
+order by 2 desc limit 10`
+
+const transactions: Check = {
+  name: "transactions",
+  look: Effect.fnUntraced(function* ({ oldTransaction, pool }: Patient) {
+    const open = yield* pool.unsafe<Open>(openStatement, [Duration.toSeconds(oldTransaction)])
+    if (open.length > 0) {
+      return open.map(({ cure, minutes, who }): Verdict =>
+        fix(
+          `A transaction is open for ${Math.round(minutes)} minutes: ${who}. Messages that it may still see are neither pruned nor vacuumed.`,
+          `End it, or run ${cure}.`
+        )
+      )
+    }
+    const [row] = yield* pool<{ readonly sees: boolean; readonly name: string }>`
+      select pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees, current_user::text as name`
+    return row?.sees === true
+      ? ok(`none is open for more than ${Duration.format(oldTransaction)}`)
+      : skipped(
+          `only sessions of role ${row?.name} can be seen, and none is old; to see all, grant pg_read_all_stats to it`
+        )
+  })
+}
+
+const queue: Check = {
+  name: "queue",
+  look: Effect.fnUntraced(function* ({ pool }: Patient) {
+    const [row] = yield* pool<{ readonly usage: number }>`
+      select pg_notification_queue_usage()::float8 as usage`
+    const usage = row?.usage ?? 0
+    return usage > fullQueue
+      ? fix(queueText(usage))
+      : ok(`the notification queue is ${Math.round(usage * 100)} % full`)
+  })
+}
+
+/** Dead rows from which the outbox is not vacuumed often enough: ten times the threshold of the install. */
+const manyDead = 100_000
+
+interface Vacuum {
+  readonly on: boolean
+  readonly enabled: boolean
+  readonly dead: number
+}
+
+const autovacuum: Check = {
+  name: "autovacuum",
+  look: Effect.fnUntraced(function* ({ pool, schema }: Patient) {
+    const [row] = yield* pool<Vacuum>`
+      select current_setting('autovacuum')::boolean and current_setting('track_counts')::boolean as on,
+        coalesce(not 'autovacuum_enabled=false' = any(c.reloptions), true) as enabled,
+        coalesce(s.n_dead_tup, 0)::float8 as dead
+      from (select 1) one
+      left join pg_stat_all_tables s on s.schemaname = ${schema} and s.relname = 'messages'
+      left join pg_class c on c.oid = s.relid`
+    const { dead, enabled, on } = row!
+    if (!on) {
+      return fix(
+        "Autovacuum is off: tables grow without bound, and the server stops at last.",
+        "Set autovacuum = on and track_counts = on in postgresql.conf, and reload it."
+      )
+    }
+    if (!enabled) {
+      return fix(
+        `Autovacuum is off for ${schema}.messages, which grows with each message.`,
+        `alter table ${schema}.messages reset (autovacuum_enabled)`
+      )
+    }
+    return dead > manyDead
+      ? fix(
+          `${schema}.messages has ${dead} dead rows: autovacuum does not keep up with it.`,
+          "Look for an old transaction, or raise autovacuum_max_workers and the cost limit."
+        )
+      : ok(`on, and the outbox has ${dead} dead rows`)
+  })
+}
+
+export const serverChecks: ReadonlyArray<Check> = [transactions, queue, autovacuum]

@@ -1,0 +1,204 @@
+/** `doctor` names each thing that is not as it should be, says what to change, and changes nothing. */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Clock, Effect } from "effect"
+import { randomBytes } from "node:crypto"
+import { oldestAge } from "../../src/server/internal/sql/inspection.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import { layerInstalled } from "../server/support/durable.ts"
+import { execute, layerDatabase, serverUrl, TestDatabase } from "../support/database.ts"
+import { freePort } from "../support/freePort.ts"
+import { executablePath as bouncer, pgbouncer } from "../support/pgbouncer.ts"
+import { recorded } from "./support/guide.ts"
+import { record } from "./support/run.ts"
+
+const doctor = (url: string, ...args: ReadonlyArray<string>) =>
+  record(["doctor", "--database", url, ...args])
+
+/** Another test of this server may have a transaction open, or fill the queue. */
+const quiet = ["--ignore", "transactions", "--ignore", "queue"]
+
+/** Each check that has something to change, with all it says. */
+const toChange = (stdout: string): Readonly<Record<string, string>> => {
+  const found: Record<string, string> = {}
+  for (const one of stdout.split(/^(?=\S)/m)) {
+    const [, check, text] = /^FIX {2}(\w+) +([^]*)$/.exec(one) ?? []
+    if (check !== undefined) found[check] = (found[check] ?? "") + text
+  }
+  return found
+}
+
+/** The URL for another user, with the same rights to log in. */
+const as = (url: string, user: string): string => {
+  const there = new URL(url)
+  if (there.searchParams.has("user")) there.searchParams.set("user", user)
+  else there.username = user
+  return there.href
+}
+
+/** A name for a role, which is dropped after the database that grants it rights. */
+const roleName = Effect.acquireRelease(
+  Effect.sync(() => `doctor_${randomBytes(4).toString("hex")}`),
+  (name) => Effect.orDie(execute(serverUrl(), `drop role if exists ${name}`))
+)
+
+describe("doctor", () => {
+  it.live("finds nothing to change for a node with its role, as the guide shows it", () =>
+    Effect.gen(function* () {
+      const node = yield* roleName
+      yield* Effect.gen(function* () {
+        const { name, url } = yield* TestDatabase
+        yield* execute(url, `alter role ${node} login`)
+        const { code, stderr, stdout } = yield* doctor(as(url, node))
+        expect([code, stderr, toChange(stdout)]).toEqual([0, "", {}])
+        const shown = stdout
+          .replace(/PostgreSQL [\d.]+/, "PostgreSQL 18.4")
+          .replaceAll(name, "app")
+          .replaceAll(node, "app_node")
+          .replace(/(agree within|queue is|has) [\d.]+/g, (_, before) =>
+            before === "agree within" ? "agree within 0.1" : `${before} 0`
+          )
+        expect(shown).toBe(recorded("doctor"))
+      }).pipe(Effect.provide(layerInstalled({ roles: { node } })))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("names the grants that a role lacks, and looks at what it may", () =>
+    Effect.gen(function* () {
+      const user = yield* roleName
+      yield* Effect.gen(function* () {
+        const { url } = yield* TestDatabase
+        yield* execute(url, `create role ${user} login`)
+        const { code, stderr, stdout } = yield* doctor(as(url, user), ...quiet)
+        expect([code, stderr.trim()]).toEqual([1, "ERROR\n  1 thing is to be changed."])
+        const { rights = "" } = toChange(stdout)
+        expect(rights).toContain(`grant usage on schema realtime to ${user}`)
+        expect(rights).toContain(`grant select on realtime.messages to ${user}`)
+        expect(rights).toContain(`grant execute on function realtime.open(integer) to ${user}`)
+        expect(rights).toContain(`grant select on sequence realtime.messages_id_seq to ${user}`)
+        expect(stdout).toMatch(/^-- {3}wake +the role of this connection may not read it/m)
+        // Other commands say the same when they are refused.
+        for (const args of [
+          ["publish", "jobs", "1", "--delivery", "durable"],
+          ["tail", "jobs", "--delivery", "durable"]
+        ]) {
+          const refused = yield* record([...args, "--database", as(url, user)])
+          expect([refused.code, refused.stderr]).toEqual([
+            1,
+            expect.stringContaining(`grant usage on schema realtime to ${user}`)
+          ])
+        }
+        const other = yield* doctor(url, ...quiet, "--role", `${user}_gone`)
+        expect(toChange(other.stdout)).toEqual({
+          rights: expect.stringContaining(`There is no role "${user}_gone".`)
+        })
+      }).pipe(Effect.provide(layerInstalled()))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("names everything that was taken apart", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const sql = yield* PgClient.PgClient
+      yield* sql`create table orders (id int primary key)`
+      yield* PgInstaller.watch({ channel: "table_updates_orders", delivery: "durable" })
+      yield* sql`alter table orders disable trigger all`
+      yield* sql`drop trigger wake on realtime.messages`
+      yield* sql`alter table realtime.messages set (autovacuum_enabled = false)`
+      yield* sql`update realtime.settings set digest = 'other'`
+      yield* sql`insert into realtime.messages (channel, payload, created_at)
+        select 'old', '1', now() - interval '3 days' from generate_series(1, 2)`
+      expect(yield* oldestAge(sql)).toBeGreaterThan(2.9 * 86_400_000)
+      const before = yield* sql`select * from realtime.watched`
+      const definitions = "test/server/support/tables.ts"
+      const { code, stdout } = yield* doctor(url, ...quiet, "--definitions", definitions)
+      expect([code, toChange(stdout)]).toEqual([
+        1,
+        {
+          install: expect.stringContaining("another build of effect-realtime installed them"),
+          tables: expect.stringContaining("some of its triggers are gone or disabled"),
+          wake: expect.stringContaining("the trigger that wakes readers is gone"),
+          retention: expect.stringContaining("no node removes old messages"),
+          autovacuum: expect.stringContaining("Autovacuum is off for realtime.messages")
+        }
+      ])
+      const { tables = "" } = toChange(stdout)
+      expect(tables).toContain(
+        'No table is watched for the durable channel "table_updates_messages"'
+      )
+      expect(tables).toContain("with other options than its definition: filter is [] there")
+      expect(yield* sql`select * from realtime.watched`).toEqual(before)
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("names an old transaction without its query, and a clock that is off", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const sql = yield* PgClient.PgClient
+      const real = yield* Clock.Clock
+      const late = {
+        currentTimeMillisUnsafe: () => real.currentTimeMillisUnsafe() - 60_000,
+        currentTimeMillis: Effect.map(real.currentTimeMillis, (now) => now - 60_000)
+      }
+      const clock = Object.assign(Object.create(real) as Clock.Clock, late)
+      const run = doctor(url, "--old-transaction", "0 millis", "--json").pipe(
+        Effect.provideService(Clock.Clock, clock)
+      )
+      const { code, stdout } = yield* sql.withTransaction(
+        Effect.andThen(sql`select 'a secret'`, run)
+      )
+      expect(code).toBe(1)
+      const found = stdout
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line) as { check: string; status: string; text: string })
+      const of = (check: string) => found.filter((one) => one.check === check)
+      expect(of("clock")[0]).toMatchObject({
+        status: "fix",
+        text: expect.stringMatching(/differ by (59\.\d|60\.0) s/)
+      })
+      expect(of("transactions")[0]).toMatchObject({
+        status: "fix",
+        cure: expect.stringContaining("pg_terminate_backend"),
+        text: expect.stringContaining("A transaction is open for 0 minutes")
+      })
+      expect(stdout).not.toContain("secret")
+    }).pipe(Effect.provide(layerDatabase))
+  )
+
+  it.live.skipIf(bouncer === undefined)("names a pooler that swallows LISTEN", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const pooled = yield* pgbouncer(url, 5)
+      const { code, stdout } = yield* doctor(pooled, ...quiet)
+      expect([code, toChange(stdout)]).toEqual([
+        1,
+        { listen: expect.stringContaining("A transaction pooler such as PgBouncer drops LISTEN") }
+      ])
+      const direct = yield* doctor(pooled, ...quiet, "--listen", url)
+      expect([direct.code, toChange(direct.stdout)]).toEqual([0, {}])
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+
+  it.live("ends with 2 where it could not look, and with 1 where nothing is installed", () =>
+    Effect.gen(function* () {
+      const { name, url } = yield* TestDatabase
+      const gone = yield* doctor(`postgres://nobody@127.0.0.1:${yield* freePort}/app`)
+      expect([gone.code, gone.stdout]).toEqual([2, ""])
+      expect(gone.stderr).toContain("The database cannot be looked at: ")
+      const misnamed = yield* doctor(url.replace(name, "not_there"))
+      expect([misnamed.code, misnamed.stderr]).toEqual([
+        2,
+        expect.stringContaining("Create the database, or correct its name in the database URL")
+      ])
+      const unread = yield* doctor("postgres://db/app?sslmode=perhaps")
+      expect([unread.code, unread.stderr]).toEqual([2, expect.stringContaining("sslmode=perhaps")])
+      const empty = yield* doctor(url, ...quiet)
+      const ofInstall = /^.{5}(install|rights|tables|wake|retention)\b.*\n/gm
+      expect([empty.code, empty.stdout.match(ofInstall)?.join("")]).toEqual([
+        1,
+        recorded("doctor-empty")
+      ])
+    }).pipe(Effect.provide(layerDatabase))
+  )
+})

@@ -1,0 +1,147 @@
+/** `sql` prints what `PgInstaller` would run, or with `--apply` runs it; `nats` prints permissions. */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { execFileSync, spawnSync } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import { layerDatabase, TestDatabase } from "../support/database.ts"
+import { recorded } from "./support/guide.ts"
+import { record } from "./support/run.ts"
+
+const watchedTables = Effect.flatMap(
+  PgClient.PgClient,
+  (sql) => sql`select channel, delivery, level, definition from realtime.watched order by channel`
+)
+
+describe("sql", () => {
+  it.live("gives each option to the table before it", () =>
+    Effect.gen(function* () {
+      const { code, stdout } = yield* record(
+        [
+          ["sql", "--schema", "events", "--wake", "poll", "--retention", "36 hours"],
+          ["--max-messages", "none", "--lock-timeout", "2 seconds", "--node-role", "app_node"],
+          ["--watch", "orders=changes", "--columns", "id, name", "--old"],
+          ["--when-insert", "new.open", "--when-delete=old.open"],
+          ["--watch-durable", "app.lines", "--level", "statement", "--always"],
+          ["--max-bytes", "900", "--watch=notes", "--shared"]
+        ].flat()
+      )
+      expect(code).toBe(0)
+      expect(stdout).toBe(
+        PgInstaller.sql({
+          schema: "events",
+          wake: "poll",
+          retention: "36 hours",
+          maxMessages: null,
+          lockTimeout: "2 seconds",
+          roles: { node: "app_node" },
+          watch: [
+            {
+              channel: "changes",
+              table: "orders",
+              columns: ["id", "name"],
+              old: true,
+              when: { insert: "new.open", delete: "old.open" }
+            },
+            {
+              channel: "table_updates_lines",
+              table: { schema: "app", name: "lines" },
+              delivery: "durable",
+              level: "statement",
+              always: true,
+              maxBytes: 900
+            },
+            { channel: "table_updates_notes", shared: true }
+          ]
+        })
+      )
+    })
+  )
+
+  it.live("applies, unwatches and uninstalls in a database, and says each step", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const sql = yield* PgClient.PgClient
+      yield* sql`create table orders (id int primary key, status text)`
+      const apply = (...args: ReadonlyArray<string>) =>
+        record(["sql", ...args, "--apply"], { env: { DATABASE_URL: url } })
+      const watch = ["--watch-durable", "orders", "--columns", "id,status"]
+      // It may run again.
+      for (const once of [yield* apply(...watch), yield* apply(...watch)]) {
+        expect(once).toEqual({ code: 0, stdout: recorded("sql-apply"), stderr: "" })
+      }
+      expect(yield* watchedTables).toMatchObject([
+        { channel: "table_updates_orders", delivery: "durable", level: "row" }
+      ])
+      const refused = yield* apply("--watch", "gone")
+      expect([refused.code, refused.stderr]).toEqual([
+        1,
+        expect.stringContaining("Table public.gone is not watched")
+      ])
+      const unwatch = ["sql", "--unwatch", "orders", "--unwatch", "app.lines=changes"]
+      expect((yield* record(unwatch)).stdout).toBe(
+        PgInstaller.sqlUnwatch([
+          { channel: "table_updates_orders" },
+          { channel: "changes", table: { schema: "app", name: "lines" } }
+        ])
+      )
+      expect((yield* apply("--unwatch", "orders")).stdout).toBe(
+        "no longer watched: public.orders for channel table_updates_orders\n"
+      )
+      expect(yield* watchedTables).toEqual([])
+      expect((yield* record(["sql", "--uninstall"])).stdout).toBe(PgInstaller.sqlUninstall())
+      expect((yield* apply("--uninstall")).stdout).toBe("removed the objects of schema realtime\n")
+      expect(yield* sql`select from pg_namespace where nspname = 'realtime'`).toEqual([])
+    }).pipe(Effect.provide(layerDatabase))
+  )
+})
+
+describe("nats", () => {
+  it.live("prints the permissions that the guide shows", () =>
+    Effect.gen(function* () {
+      expect(yield* record(["nats"])).toEqual({ code: 0, stdout: recorded("nats"), stderr: "" })
+    })
+  )
+})
+
+describe("a process of the command line", () => {
+  const entry = "src/bin/effect-realtime.ts"
+  const run = ["-C", "@effect-realtime/source"]
+
+  it("ends with 0 when the reader of its pipe has left", () => {
+    const piped = `"${process.execPath}" ${run.join(" ")} ${entry} sql | head -n 1; echo "\${PIPESTATUS[0]}"`
+    expect(execFileSync("bash", ["-c", piped], { encoding: "utf8" })).toMatch(
+      /^-- The objects .*\n0\n$/
+    )
+  })
+
+  it("without its packages prints the line that brings them, and ends with 69", () => {
+    // The entry of a copy finds no package above it.
+    const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-cli-"))
+    try {
+      Fs.mkdirSync(Path.join(folder, "src/bin/shared"), { recursive: true })
+      for (const file of ["package.json", entry, "src/bin/shared/peers.ts"]) {
+        Fs.copyFileSync(file, Path.join(folder, file))
+      }
+      const args = ["doctor", "--database", "postgres://a:secret@db/app"]
+      const { status, stderr, stdout } = spawnSync(
+        process.execPath,
+        [Path.join(folder, entry), ...args],
+        { encoding: "utf8" }
+      )
+      expect([status, stdout]).toEqual([69, ""])
+      const { peerDependencies: peers, version } = JSON.parse(
+        Fs.readFileSync("package.json", "utf8")
+      ) as { peerDependencies: Record<string, string>; version: string }
+      expect(stderr.split("\n").find((line) => line.startsWith("  npx"))).toBe(
+        `  npx --yes -p "effect-realtime@${version}" -p "effect@${peers["effect"]}" -p "@effect/platform-node@${peers["@effect/platform-node"]}" -p "@effect/sql-pg@${peers["@effect/sql-pg"]}" effect-realtime doctor`
+      )
+      expect(stderr).not.toContain("secret")
+    } finally {
+      Fs.rmSync(folder, { recursive: true })
+    }
+  })
+})
