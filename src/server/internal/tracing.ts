@@ -29,13 +29,13 @@ export const inSpan =
 export type EndSpan = <A, E>(exit: Exit.Exit<A, E>) => Effect.Effect<void>
 
 /** Ends no span. */
-export const nowhere: EndSpan = () => Effect.void
+export const endNothing: EndSpan = () => Effect.void
 
 /** Begins a span with a trace of its own, for work that does not end in the effect in which it began. */
-export const begin = (name: string): Effect.Effect<EndSpan> =>
+export const beginSpan = (name: string): Effect.Effect<EndSpan> =>
   Effect.flatMap(Effect.context<never>(), (context) =>
     tracerOf(context) === undefined
-      ? Effect.succeed(nowhere)
+      ? Effect.succeed(endNothing)
       : Effect.map(Effect.makeSpan(name, { root: true }), (span): EndSpan => {
           let open = true
           return (exit) =>
