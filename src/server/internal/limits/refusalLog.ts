@@ -75,8 +75,14 @@ export const refusalReasons: ReadonlyArray<string> = [
   ...Object.keys(errorCodes),
   ...Object.values(closeCodes).map(({ code }) => String(code)),
   // Of a socket that broke, and of upgrades.
-  ...["1006", "400", "403", "503"],
-  ...["reset", "replay", "upgrade-untaken", "other"]
+  "1006",
+  "400",
+  "403",
+  "503",
+  "reset",
+  "replay",
+  "upgrade-untaken",
+  "other"
 ]
 
 /** The name of a limit with its value, if known, and the cure. */
