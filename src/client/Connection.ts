@@ -104,6 +104,13 @@ export interface Options {
    */
   readonly signals?: ((check: () => void) => () => void) | undefined
   /**
+   * Called with each measurement, for a program that collects them: `reconnect` (1 for each session after the
+   * first one), `gap` (1 for each gap that the server reports, and for each position from which it cannot
+   * resume), `roundTrip` (milliseconds from a request to its answer). How much waits in the queue is `queue`
+   * of the client. Default: none.
+   */
+  readonly onMetric?: ((name: "gap" | "reconnect" | "roundTrip", value: number) => void) | undefined
+  /**
    * Called once when the connection has stopped; once when the token callback or the `url` function fails,
    * until it works again; and once when the server rejects the client for now, until it lets it in. Not when
    * the client is closed. Default: a line in the log.

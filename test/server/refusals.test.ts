@@ -152,7 +152,9 @@ describe("Failures of authenticate", () => {
       (lines) =>
         Effect.gen(function* () {
           for (let n = 0; n < 5; n++) yield* visit({ token: "ann" })
-          expect(texts(lines)).toEqual(["authenticate refused a client: its token is not valid."])
+          expect(texts(lines)).toEqual([
+            "authenticate refused a client: its token is not valid. Compare the key, the issuer and the audience of the tokens with those of authenticate."
+          ])
         }),
       { authenticate: () => Effect.fail(new AuthRefused({ code: "auth/invalid" })) } as never
     )

@@ -9,6 +9,7 @@ import type { TestProject } from "vitest/node"
 import { executablePath } from "./chromium.ts"
 import { executablePath as natsServer } from "./natsServer.ts"
 import { executablePath as pgbouncer } from "./pgbouncer.ts"
+import { executablePath as prometheus } from "./prometheus.ts"
 import { dropTemplate, servers } from "./database.ts"
 import { makeCheaper } from "./cheaper.ts"
 import { python } from "./python.ts"
@@ -28,6 +29,12 @@ if (pgbouncer === undefined) {
 if (natsServer === undefined) {
   console.warn(
     "SKIP tests of NATS: no nats-server found (apt-get install -y nats-server, or set NATS_SERVER_PATH)"
+  )
+}
+
+if (prometheus === undefined) {
+  console.warn(
+    "SKIP tests of Prometheus: none found (apt-get install -y prometheus, or set PROMETHEUS_PATH)"
   )
 }
 

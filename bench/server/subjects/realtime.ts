@@ -4,7 +4,7 @@
  */
 import { NodeHttpServer } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
-import { Effect, Layer, ManagedRuntime, Redacted, Schema } from "effect"
+import { Effect, Layer, ManagedRuntime, Redacted, Schema, Tracer } from "effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import { createServer } from "node:http"
@@ -64,6 +64,15 @@ const publishedElsewhere = () => {
   throw new Error("published by another process")
 }
 
+/** With `BENCH_SPANS=1` the application has a tracer, so that the node makes its spans. */
+const spans =
+  process.env["BENCH_SPANS"] === "1"
+    ? Layer.succeed(
+        Tracer.Tracer,
+        Tracer.make({ span: (options) => new Tracer.NativeSpan(options) })
+      )
+    : Layer.empty
+
 /** Attached to a plain `node:http` server. */
 export const openDirect: Open = async (setup) => {
   const server = createServer()
@@ -71,7 +80,7 @@ export const openDirect: Open = async (setup) => {
   const app = Layer.effectDiscard(
     Effect.flatMap(Door.make(crowded), (door) => attach(door, server))
   ).pipe(Layer.provide(Realtime.layer()), Layer.provide(layer))
-  const runtime = ManagedRuntime.make(app)
+  const runtime = ManagedRuntime.make(Layer.provide(app, spans))
   await runtime.runPromise(Effect.void)
   return {
     port: await listen(server),

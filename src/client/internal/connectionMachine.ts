@@ -124,6 +124,9 @@ export const make = (
 
     let looking = false
     let isClosed = false
+    let wasOpen = false
+    const measure: NonNullable<Options["onMetric"]> = (name, value) =>
+      Callbacks.attempt(() => options.onMetric?.(name, value), Callbacks.report)
     /** Looks at the end of this turn, and again when the time for it has come. */
     const look = () => {
       if (looking) return
@@ -286,10 +289,16 @@ export const make = (
         source.set("up")
         // A listener may have closed the client.
         if (!socket.onmessage) return
+        if (wasOpen) measure("reconnect", 1)
+        wasOpen = true
         let heardAt = 0
         const requests = Requests.make((text) => socket.send(text), now)
         const request: Ask = (frame, onAnswer) => {
-          requests.ask(frame, onAnswer)
+          const askedAt = now()
+          requests.ask(frame, (answer) => {
+            measure("roundTrip", now() - askedAt)
+            onAnswer(answer)
+          })
           look()
         }
 
@@ -341,6 +350,9 @@ export const make = (
             reconnectAfter = frame.reconnectAfter
           } else if (frame.type === "status") source.set(frame.source)
           else {
+            if (frame.type === "gap" || ("state" in frame && frame.state === "reset")) {
+              measure("gap", 1)
+            }
             if ("id" in frame) requests.answered(frame.id!, frame)
             if (Requests.isOfChannel(frame)) for (const wing of above()) wing.receive?.(frame)
           }

@@ -8,10 +8,8 @@
  *
  * @since 0.1.0
  */
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Tracer from "effect/Tracer"
 import type { Channel, Delivery } from "../../Channel.ts"
 import { toJson } from "../../ChannelBase.ts"
 import {
@@ -46,7 +44,7 @@ const defaultFrameBytes = 65_536
 const defaultRetryAfter = 1000
 
 /** What the frame adds to the payload and the key at most, in bytes: its names, numbers and a channel. */
-const envelopeBytes = 192
+const envelopeBytes = 184
 
 const bytesOf = (text: string) => new TextEncoder().encode(text).length
 
@@ -65,9 +63,8 @@ export interface PublishOptions {
    */
   readonly key?: string | undefined
   /**
-   * The trace context of the publish as W3C `traceparent`, to which the server links its span. Default: that
-   * of the current span of the Effect, where its program has a tracer of its own. A volatile channel
-   * ignores it.
+   * The trace context of the publish as W3C `traceparent`, to which the server links its span. Default:
+   * none. A volatile channel ignores it.
    */
   readonly trace?: string | undefined
 }
@@ -89,13 +86,6 @@ export interface Publisher extends Above {
   readonly waiting: Readable<Size>
 }
 
-/** The trace context of a fiber whose program has a tracer of its own. */
-const traceOf = (context: Context.Context<never>): string | undefined => {
-  if (Context.get(context, Tracer.Tracer) === Tracer.nativeTracer) return undefined
-  const span = Context.getOrUndefined(context, Tracer.ParentSpan)
-  return span && `00-${span.traceId}-${span.spanId}-0${span.sampled ? 1 : 0}`
-}
-
 export const make = (
   connection: Connection,
   { after }: Time,
@@ -114,8 +104,7 @@ export const make = (
   let frameBytes = defaultFrameBytes
 
   const tooLarge = ({ bytes, channel, key, trace }: Message) => {
-    const more = trace === undefined ? 0 : 9 + bytesOf(JSON.stringify(trace))
-    const limit = frameBytes - envelopeBytes - bytesOf(JSON.stringify(key)) - more
+    const limit = frameBytes - envelopeBytes - bytesOf(JSON.stringify({ key, trace }))
     return bytes > limit ? new PayloadTooLarge({ channel, bytes, limit }) : undefined
   }
 
@@ -149,22 +138,24 @@ export const make = (
     unanswered.add(timer)
     const data: unknown = JSON.parse(json)
     const within = Math.ceil(message.left())
-    const traced = trace === undefined ? {} : { trace }
-    connection.request({ type: "publish", channel, within, key, ...traced, data }, (answer) => {
-      timer()
-      if (answer.type !== "error") return done(Exit.void)
-      if (answer.code === "publish/expired") message.expire()
-      const error = connection.refused(channel, answer)
-      if (error !== undefined) return done(Exit.fail(error))
-      unanswered.delete(timer)
-      const { retryAfter } = answer
-      message.retry(refusedOf(channel, answer, retryAfter))
-      const rest = after(retryAfter ?? defaultRetryAfter, () => {
-        rests.delete(rest)
-        pump()
-      })
-      rests.add(rest)
-    })
+    connection.request(
+      { type: "publish", channel, within, key, ...(trace && { trace }), data },
+      (answer) => {
+        timer()
+        if (answer.type !== "error") return done(Exit.void)
+        if (answer.code === "publish/expired") message.expire()
+        const error = connection.refused(channel, answer)
+        if (error !== undefined) return done(Exit.fail(error))
+        unanswered.delete(timer)
+        const { retryAfter } = answer
+        message.retry(refusedOf(channel, answer, retryAfter))
+        const rest = after(retryAfter ?? defaultRetryAfter, () => {
+          rests.delete(rest)
+          pump()
+        })
+        rests.add(rest)
+      }
+    )
   }
 
   const waiting = Cell.make<Size>(queue.size())
@@ -199,8 +190,13 @@ export const make = (
         if (key.length > 64 || !/^[^\0\ud800-\udfff]+$/u.test(key)) {
           return yield* new InvalidKey({ channel: channel.name, key })
         }
-        const trace = options?.trace ?? traceOf(yield* Effect.context<never>())
-        const message = { channel: channel.name, key, json, bytes: bytesOf(json), trace }
+        const message = {
+          channel: channel.name,
+          key,
+          json,
+          bytes: bytesOf(json),
+          trace: options?.trace
+        }
         const error = tooLarge(message)
         if (error !== undefined) return yield* error
         if (isVolatile) return yield* volatile.publish(channel, json)

@@ -10,7 +10,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Backoff from "../../Backoff.ts"
-import { begin, nowhere } from "./tracing.ts"
+import { beginSpan, endNothing } from "./tracing.ts"
 
 /** What to do after a failure that is retried. */
 export interface Pause {
@@ -44,7 +44,8 @@ export const make = (
       Effect.gen(function* () {
         while (true) {
           let upAt = fromStart ? waited : undefined
-          const connecting = name === undefined ? nowhere : yield* begin(`realtime.${name}.connect`)
+          const connecting =
+            name === undefined ? endNothing : yield* beginSpan(`realtime.${name}.connect`)
           const onUp = Effect.flatMap(Clock.currentTimeMillis, (now) => {
             upAt = now
             return connecting(Exit.void)
@@ -52,7 +53,7 @@ export const make = (
           const exit = yield* Effect.exit(Effect.onExit(attempt(onUp), connecting))
           if (Exit.isSuccess(exit)) return exit.value
           if (name !== undefined && upAt !== undefined) {
-            yield* Effect.flatMap(begin(`realtime.${name}.lost`), (end) => end(exit))
+            yield* Effect.flatMap(beginSpan(`realtime.${name}.lost`), (end) => end(exit))
           }
           const now = yield* Clock.currentTimeMillis
           const pause = yield* onFailure(exit.cause, now)

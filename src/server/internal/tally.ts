@@ -8,7 +8,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import { type GapReason, gapReasons } from "../../RealtimeEvent.ts"
 import * as metrics from "./metrics.ts"
 
@@ -51,7 +51,7 @@ export class Distribution {
 }
 
 /** Why a client could not resume. `memory`: of a live channel. */
-export const resetReasons = [
+const resetReasons = [
   "malformed",
   "identity",
   "witness",

@@ -29,13 +29,13 @@ export const inSpan =
 export type EndSpan = <A, E>(exit: Exit.Exit<A, E>) => Effect.Effect<void>
 
 /** Ends no span. */
-export const nowhere: EndSpan = () => Effect.void
+export const endNothing: EndSpan = () => Effect.void
 
 /** Begins a span with a trace of its own, for work that does not end in the effect in which it began. */
-export const begin = (name: string): Effect.Effect<EndSpan> =>
+export const beginSpan = (name: string): Effect.Effect<EndSpan> =>
   Effect.flatMap(Effect.context<never>(), (context) =>
     tracerOf(context) === undefined
-      ? Effect.succeed(nowhere)
+      ? Effect.succeed(endNothing)
       : Effect.map(Effect.makeSpan(name, { root: true }), (span): EndSpan => {
           let open = true
           return (exit) =>
@@ -49,13 +49,13 @@ export const begin = (name: string): Effect.Effect<EndSpan> =>
 const w3c = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/
 
 /** A span as the text of W3C `traceparent`; `undefined` where its tracer has ids of another form. */
-export const traceText = ({ sampled, spanId, traceId }: Tracer.AnySpan): string | undefined => {
+const traceText = ({ sampled, spanId, traceId }: Tracer.AnySpan): string | undefined => {
   const text = `00-${traceId}-${spanId}-${sampled ? "01" : "00"}`
   return w3c.test(text) ? text : undefined
 }
 
 /** The span that a text names; `undefined` for any other text. */
-export const spanOf = (text: string | undefined): Tracer.ExternalSpan | undefined => {
+const spanOf = (text: string | undefined): Tracer.ExternalSpan | undefined => {
   const [, traceId, spanId, flags] = w3c.exec(text ?? "") ?? []
   if (traceId === undefined || spanId === undefined || flags === undefined) return undefined
   return Tracer.externalSpan({ traceId, spanId, sampled: (Number.parseInt(flags, 16) & 1) === 1 })

@@ -215,6 +215,7 @@ export const make = <I, R>(
       refuses: control?.refuses ?? (() => false),
       refused: countRefused,
       notice: (key, text) => voice.notice(key, text, now()),
+      advice: (key, rule) => voice.advice(key, rule, now()),
       failed: (what, cause) => voice.failed(what, cause, now()),
       revocations
     }
@@ -338,6 +339,15 @@ export const make = <I, R>(
     const drainOnce = Effect.suspend(() => {
       draining = true
       flowing.closeUnsafe()
+      const { size } = sessions
+      let cut = 0
+      // On a fiber of the door: the close of an HTTP server drains without its logger.
+      const tell = (text: string) => {
+        if (size > 0) runFork(Effect.logInfo(text))
+      }
+      tell(
+        `The server drains: it rejects new clients, and closes ${size} session(s) within ${limits.drainTimeout} ms`
+      )
       const empty = Effect.gen(function* () {
         while (sessions.size > 0) yield* Queue.take(left)
       })
@@ -348,10 +358,14 @@ export const make = <I, R>(
             Effect.sync(() => {
               for (const session of sessions) {
                 countRefused("drainTimeout")
+                cut++
                 session.terminate()
               }
             })
-        })
+        }),
+        Effect.tap(() =>
+          Effect.sync(() => tell(`The server has drained: ${cut} of ${size} session(s) were cut`))
+        )
       )
     })
     // The HTTP server's close and this scope both drain, and wait for the same drain.

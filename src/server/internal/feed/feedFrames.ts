@@ -76,8 +76,11 @@ const encodePage = (
 }
 
 /** What a message takes in a page, in bytes. */
-const bytesOf = ({ match, text }: Message): number =>
-  Buffer.byteLength(text) + (match === undefined ? 0 : Buffer.byteLength(match)) + 160
+const bytesOf = ({ match, text, trace = "" }: Message): number =>
+  Buffer.byteLength(text) +
+  (match === undefined ? 0 : Buffer.byteLength(match)) +
+  Buffer.byteLength(trace) +
+  96
 
 /** The frames of a look of a reader that reads every channel. `maxBytes`: the largest frame. */
 export const feedFramesOf = (

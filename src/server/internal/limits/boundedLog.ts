@@ -67,20 +67,59 @@ export class Crossings {
   }
 }
 
-/** The lines about refusals by a rule instead of a limit. */
-const rules = new Map([
-  ["auth/required", "authenticate refused a client: it sent no token"],
-  ["auth/invalid", "authenticate refused a client: its token is not valid"],
-  ["auth/expired", "authenticate refused a client: its token had expired"],
+/** A line about refusals by a rule instead of a limit. With a cure it is a warning. */
+export interface RuleLine {
+  readonly text: string
+  readonly cure?: string
+}
+
+const rules = new Map<string, RuleLine>([
+  [
+    "auth/required",
+    {
+      text: "authenticate refused a client: it sent no token",
+      cure: "Give the client a token callback (the option token), or let authenticate accept clients without one"
+    }
+  ],
+  [
+    "auth/invalid",
+    {
+      text: "authenticate refused a client: its token is not valid",
+      cure: "Compare the key, the issuer and the audience of the tokens with those of authenticate"
+    }
+  ],
+  ["auth/expired", { text: "authenticate refused a client: its token had expired" }],
   [
     String(closeCodes.tokenExpired.code),
-    "A session was closed with 4100: its token expired, and the client sent no new one. A client with a token callback sends one by itself"
+    {
+      text: "A session was closed with 4100: its token expired, and the client sent no new one. A client with a token callback sends one by itself"
+    }
   ],
-  ["channel/unknown", "A client asked for a channel that no definition of this server matches"]
+  [
+    String(closeCodes.versionNotSupported.code),
+    {
+      text: "A session was closed with 4201: its client speaks another version of the protocol",
+      cure: "Update the client or this server, so that both speak one version"
+    }
+  ],
+  [
+    "channel/unknown",
+    {
+      text: "A client asked for a channel that no definition of this server matches",
+      cure: "Add the definition to channels, or compare the name with that of the client"
+    }
+  ],
+  [
+    "subscribe/invalid-where",
+    {
+      text: "A client asked for rows with a filter that its channel does not have",
+      cure: "List the column in filter of Channel.table, and run the installer again"
+    }
+  ]
 ])
 
 /** The line about a reason, if it is a rule. */
-export const ruleOf = (reason: string): string | undefined => rules.get(reason)
+export const ruleOf = (reason: string): RuleLine | undefined => rules.get(reason)
 
 /** A sentence with the number of times that it was not logged. */
 export const sentence = (text: string, more: number): string =>

@@ -5,7 +5,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import { closeCodes, errorCodes } from "../../../Protocol.ts"
 import type { ResolvedLimits } from "./limits.ts"
-import { Crossings, Notices, ruleOf, sentence } from "./boundedLog.ts"
+import { Crossings, Notices, type RuleLine, ruleOf, sentence } from "./boundedLog.ts"
 import { isToldByReader, type LimitName, tagOf } from "./refusalText.ts"
 
 /** Milliseconds between two lines about one origin, and how many origins have lines within them. */
@@ -75,8 +75,14 @@ export const refusalReasons: ReadonlyArray<string> = [
   ...Object.keys(errorCodes),
   ...Object.values(closeCodes).map(({ code }) => String(code)),
   // Of a socket that broke, and of upgrades.
-  ...["1006", "400", "403", "503"],
-  ...["reset", "replay", "upgrade-untaken", "other"]
+  "1006",
+  "400",
+  "403",
+  "503",
+  "reset",
+  "replay",
+  "upgrade-untaken",
+  "other"
 ]
 
 /** The name of a limit with its value, if known, and the cure. */
@@ -109,6 +115,11 @@ const signatureOf = (cause: Cause.Cause<unknown>): string => {
 const passes = (cause: Cause.Cause<unknown>): boolean =>
   tagOf(Cause.squash(cause)) === "SourceError"
 
+const said = ({ cure, text }: RuleLine, more: number): Effect.Effect<void> =>
+  cure === undefined
+    ? Effect.logInfo(sentence(text, more))
+    : Effect.logWarning(`${sentence(text, more)} ${cure}.`)
+
 export class Voice {
   readonly #limits: ResolvedLimits
   readonly #rules = new Notices()
@@ -125,7 +136,7 @@ export class Voice {
     const rule = ruleOf(reason)
     if (rule !== undefined) {
       const more = this.#rules.due(reason, now)
-      return more === undefined ? undefined : Effect.logInfo(sentence(rule, more))
+      return more === undefined ? undefined : said(rule, more)
     }
     const limit = described(this.#limits, reason, most)
     if (limit === undefined) return undefined
@@ -150,6 +161,12 @@ export class Voice {
   notice(key: string, text: string, now: number): Effect.Effect<void> {
     const more = this.#rules.due(key, now)
     return more === undefined ? Effect.void : Effect.logInfo(sentence(text, more))
+  }
+
+  /** Logs a rejection that a change of the server's options would cure. */
+  advice(key: string, rule: Required<RuleLine>, now: number): Effect.Effect<void> {
+    const more = this.#rules.due(key, now)
+    return more === undefined ? Effect.void : said(rule, more)
   }
 
   /** Logs a failure, if a line is due. The reader itself logs why the outbox cannot be read. */

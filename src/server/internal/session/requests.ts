@@ -182,6 +182,12 @@ export class Requests {
         const refused = remembers ? this.#tooMany : this.#tooManyVolatile
         if (refused !== undefined) return refused
         if (!match.channel.publish) {
+          context.run(
+            context.advice("publish undefined", {
+              text: `A client may not publish on "${name}": its definition does not let clients publish`,
+              cure: "Set publish: true in the definition, if they should"
+            })
+          )
           return refusal("publish/forbidden", "Clients do not publish to this channel.")
         }
         const due = at + (frame.within ?? Infinity)

@@ -9,6 +9,7 @@ import type { SharedBucket } from "../limits/tokenBucket.ts"
 import type { ResolvedLimits } from "../limits/limits.ts"
 import type { Prover } from "../auth/authenticate.ts"
 import type { PublishKeys } from "./publishKeys.ts"
+import type { RuleLine } from "../limits/boundedLog.ts"
 import type { Refusal } from "../limits/refusalText.ts"
 import type { Tally } from "../tally.ts"
 import type { Registry } from "./registry.ts"
@@ -34,4 +35,6 @@ export interface SessionContext extends Prover, Pick<Application, "authorize" | 
   readonly refused: (reason: string, most?: number) => void
   /** Logs that a rule of the application rejected a request; the same key is logged rarely. */
   readonly notice: (key: string, text: string) => Effect.Effect<void>
+  /** Warns of a rejection that a change of the server's options would cure; the same key rarely. */
+  readonly advice: (key: string, rule: Required<RuleLine>) => Effect.Effect<void>
 }

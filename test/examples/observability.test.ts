@@ -1,0 +1,193 @@
+/** The guide about metrics, traces and the dashboard: all that it says exists, and Prometheus takes it. */
+import { NodeHttpServer } from "@effect/platform-node"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Layer, Metric, Schema, Tracer } from "effect"
+import { HttpRouter } from "effect/http"
+import type { RealtimeClient } from "effect-realtime/client"
+import { execFileSync } from "node:child_process"
+import * as Fs from "node:fs"
+import { createServer, type Server } from "node:http"
+import type { AddressInfo } from "node:net"
+import * as Path from "node:path"
+import { send } from "../../examples/observability/client.ts"
+import { Observability } from "../../examples/observability/otlp.ts"
+import { http as plain } from "../../examples/observability/plain.ts"
+import { Routes } from "../../examples/observability/prometheus.ts"
+import * as metrics from "../../src/server/internal/metrics.ts"
+import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import { Address, address } from "../support/app.ts"
+import { executablePath, prometheus } from "../support/prometheus.ts"
+import { greet } from "../support/wire.ts"
+
+const root = Path.resolve(import.meta.dirname, "../..")
+const folder = Path.join(root, "examples/observability")
+const read = (path: string) => Fs.readFileSync(path, "utf8")
+
+/** The metrics of the sources, by name. */
+const known = new Map(
+  Object.values(metrics).flatMap((metric) =>
+    Metric.isMetric(metric) ? [[metric.id, metric] as const] : []
+  )
+)
+
+const Dashboard = Schema.fromJsonString(
+  Schema.Struct({
+    panels: Schema.Array(
+      Schema.Struct({
+        title: Schema.String,
+        targets: Schema.Array(Schema.Struct({ expr: Schema.String }))
+      })
+    )
+  })
+)
+
+/** Every query of the dashboard. */
+const queries = Schema.decodeSync(Dashboard)(read(Path.join(folder, "dashboard.json")))
+  .panels.flatMap(({ targets }) => targets)
+  .map(({ expr }) => expr)
+
+/** The expressions of the alerts. */
+const alerts = [...read(Path.join(folder, "alerts.yml")).matchAll(/^ +expr: (.*)$/gm)].map(
+  ([, expr]) => expr!
+)
+
+/** The metrics that an expression names, without the endings of a histogram. */
+const namesIn = (text: string) =>
+  [...text.matchAll(/effect_realtime_\w+/g)].map(([name]) =>
+    known.has(name) ? name : name.replace(/_(bucket|sum|count)$/, "")
+  )
+
+const app = HttpRouter.serve(Routes, { disableListenLog: true, disableLogger: true }).pipe(
+  Layer.provideMerge(address),
+  Layer.provideMerge(NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1" })),
+  Layer.provideMerge(Realtime.layer()),
+  Layer.provideMerge(Layer.merge(MemoryOutbox.layer(), MemorySource.layer))
+)
+
+describe("the documents of metrics", () => {
+  it("have each metric once, with its meaning", () => {
+    const rows = read(Path.join(root, "examples/operations/README.md"))
+      .split("\n")
+      .filter((line) => line.startsWith("| `effect_realtime_"))
+    const named = rows.flatMap((row) => namesIn(row.split("|")[1]!))
+    expect(named.toSorted()).toEqual([...known.keys()].toSorted())
+    for (const metric of known.values()) expect(metric.description).toBeTruthy()
+  })
+
+  it("name durations in seconds and sizes in bytes", () => {
+    expect(
+      [...known.keys()].filter((name) => /_(ms|millis|milliseconds|kb|mb)$/.test(name))
+    ).toEqual([])
+  })
+
+  it.each([...queries, ...alerts])("have a metric for %s", (query) => {
+    const names = namesIn(query)
+    expect(names.length).toBeGreaterThan(0)
+    expect(names.filter((name) => !known.has(name))).toEqual([])
+  })
+})
+
+describe.skipIf(executablePath === undefined)("Prometheus", () => {
+  it("takes the alerts and the configuration", () => {
+    const tool = Path.join(Path.dirname(executablePath!), "promtool")
+    const checked = (...args: ReadonlyArray<string>) =>
+      execFileSync(tool, ["check", ...args], { cwd: folder, encoding: "utf8" })
+    expect(checked("rules", "alerts.yml")).toContain("SUCCESS: 3 rules found")
+    expect(checked("config", "prometheus.yml")).toContain("SUCCESS")
+  })
+
+  it.live("scrapes a node, and answers every query of the dashboard", () =>
+    Effect.suspend(() => {
+      const registry = new Map()
+      return Effect.gen(function* () {
+        const { http, ws } = yield* Address
+        yield* greet(ws)
+        yield* greet(ws)
+        const query = yield* prometheus(new URL(http).host)
+        const sessions = Effect.promise(() => query("effect_realtime_sessions").catch(() => []))
+        yield* Effect.repeat(Effect.delay(sessions, 50), {
+          until: ([sample]) => sample?.value[1] === "2"
+        })
+        for (const expr of [...queries, ...alerts]) {
+          yield* Effect.promise(() => query(expr.replaceAll("$__rate_interval", "1m")))
+        }
+        const types = yield* Effect.promise(() => query('count({__name__=~"effect_realtime_.*"})'))
+        expect(Number(types[0]?.value[1])).toBeLessThan(500)
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(app),
+        Effect.provideService(Metric.MetricRegistry, registry)
+      )
+    })
+  )
+})
+
+describe("the recipes", () => {
+  const listening = (server: Server) =>
+    Effect.acquireRelease(
+      Effect.callback<string>((resume) => {
+        server.listen(0, "127.0.0.1", () =>
+          resume(Effect.succeed(`http://127.0.0.1:${(server.address() as AddressInfo).port}`))
+        )
+      }),
+      () => Effect.sync(() => server.close())
+    )
+
+  it.live("plain.ts answers with the metrics of the process", () =>
+    Effect.gen(function* () {
+      const url = yield* listening(plain)
+      yield* Layer.build(app)
+      const answer = yield* Effect.promise(() => fetch(`${url}/metrics`))
+      expect(answer.headers.get("content-type")).toBe("text/plain; version=0.0.4")
+      expect(yield* Effect.promise(() => answer.text())).toMatch(/^effect_realtime_sessions \d+$/m)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("otlp.ts sends the spans, the metrics and the log of a node to a collector", () =>
+    Effect.gen(function* () {
+      const bodies = new Map<string, string>()
+      const collector = createServer((request, response) => {
+        const chunks: Array<Buffer> = []
+        request.on("data", (chunk: Buffer) => chunks.push(chunk))
+        request.on("end", () => {
+          const path = request.url!
+          bodies.set(path, (bodies.get(path) ?? "") + Buffer.concat(chunks).toString())
+          response.end("{}")
+        })
+      })
+      const url = yield* listening(collector)
+      yield* Effect.gen(function* () {
+        const wire = yield* greet((yield* Address).ws)
+        wire.send({ type: "subscribe", id: 1, channel: "system_notifications" })
+        yield* wire.next("subscribed")
+        yield* Effect.log("hello")
+      }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(app, Observability(url))))
+      expect(bodies.get("/v1/traces")).toContain("realtime.subscribe")
+      expect(bodies.get("/v1/metrics")).toContain("effect_realtime_sessions")
+      expect(bodies.get("/v1/logs")).toContain("hello")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("client.ts publishes under the trace of its span", () =>
+    Effect.gen(function* () {
+      const published: Array<unknown> = []
+      const client = {
+        publish: (channel: { readonly name: string }, _: unknown, options: unknown) =>
+          Effect.sync(() => published.push([channel.name, options]))
+      } as unknown as RealtimeClient.RealtimeClient["Service"]
+      const spans: Array<Tracer.Span> = []
+      const tracer = Tracer.make({
+        span: (options) => {
+          const span = new Tracer.NativeSpan(options)
+          spans.push(span)
+          return span
+        }
+      })
+      yield* Effect.provideService(send(client, "hi"), Tracer.Tracer, tracer)
+      const [{ spanId, traceId }] = spans as [Tracer.Span]
+      expect(published).toEqual([["room_lobby", { trace: `00-${traceId}-${spanId}-01` }]])
+    })
+  )
+})
