@@ -77,6 +77,11 @@ const nouns: Readonly<Record<string, Noun>> = {
     group: { retention: Defaults.pgInstaller.retention },
     guide: layer("MemoryOutbox")
   },
+  health: {
+    file: "src/server/RealtimeServer.ts",
+    group: Defaults.health,
+    guide: "RealtimeServer.layerHealth({ "
+  },
   Jwt: { file: "src/server/Jwt.ts", group: Defaults.jwt, guide: "jwt({ " },
   RealtimeTest: {
     file: "src/testing/RealtimeTest.ts",

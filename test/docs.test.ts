@@ -120,8 +120,12 @@ const guides = ["src/PROTOCOL.md", ...topics.map((name) => `examples/${name}/REA
   (path) => read(path) !== undefined
 )
 
-/** Their code is JSON, and Python. */
-const otherwise = new Set(["src/PROTOCOL.md", "examples/python/README.md"])
+/** Their code is JSON, Python, and commands. */
+const otherwise = new Set([
+  "src/PROTOCOL.md",
+  "examples/gateway/README.md",
+  "examples/python/README.md"
+])
 
 describe("the guides", () => {
   it("cover every topic of the list", () => {

@@ -95,6 +95,11 @@ export const server = {
   control: false
 }
 
+/** `RealtimeServer.layerHealth`. */
+export const health = {
+  path: "/health" as const
+}
+
 /** The class of `./node`. */
 export const nodeServer = {
   /** Connections. */

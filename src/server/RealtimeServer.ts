@@ -9,15 +9,17 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import type * as Channel from "../Channel.ts"
-import { server as Defaults } from "../internal/defaults.ts"
+import { health as Health, server as Defaults } from "../internal/defaults.ts"
 import * as Control from "./internal/control/control.ts"
 import type { Reached, Stats } from "./internal/control/control.ts"
 import type { NoControl, RevokeFailed } from "./internal/control/controlErrors.ts"
 import type { RevokeOptions, Whose } from "./internal/control/whose.ts"
 import { claim, pathOf } from "./internal/door/claimedPaths.ts"
 import * as Door from "./internal/door/door.ts"
+import { type HealthAnswer, liveness, readiness } from "./internal/door/health.ts"
 import { checkOptions } from "./internal/limits/limits.ts"
 import { checked, type InvalidOption } from "./internal/options.ts"
 import type { ChannelConflict } from "./internal/session/registry.ts"
@@ -391,5 +393,50 @@ export const layer: {
         }),
         HttpRouter.add("GET", pathOf(options), (request) => upgrade(door, request))
       )
+    })
+  )
+
+/**
+ * Options of `layerHealth`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface HealthOptions {
+  /** The path of the answer about readiness, default `/health`; `/live` after it is that about life. */
+  readonly path?: `/${string}` | undefined
+}
+
+/**
+ * Adds two GET routes for those that watch the node. `path` answers 200 while the node accepts clients and
+ * its events flow (`isReady`), else 503: for a load balancer. `path` and `/live` answer 200 while the process
+ * serves requests: for what restarts it, because a restart does not bring a database back. The bodies are
+ * `{ "status": "ready" | "not ready" | "live" }`, without names or errors.
+ *
+ * **Example** (A door with its health)
+ *
+ * ```ts
+ * RealtimeServer.layerHealth().pipe(Layer.provideMerge(Door))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerHealth = (
+  options?: HealthOptions
+): Layer.Layer<never, never, RealtimeServer | HttpRouter.HttpRouter> =>
+  HttpRouter.use((router) =>
+    Effect.gen(function* () {
+      const { isReady } = yield* RealtimeServer
+      const path: `/${string}` = options?.path ?? Health.path
+      const live: `/${string}` = path === "/" ? "/live" : `${path}/live`
+      const answer = ({ body, status }: HealthAnswer) =>
+        HttpServerResponse.jsonUnsafe(body, { status })
+      yield* router.add(
+        "GET",
+        path,
+        Effect.map(isReady, (ready) => answer(readiness(ready)))
+      )
+      yield* router.add("GET", live, answer(liveness))
     })
   )

@@ -76,8 +76,8 @@ describe("serve", () => {
       yield* execute(url, "create table orders (id int primary key, status text)")
       const gateway = yield* serve(["--allow-all", "--live", "news", "--table", "orders"])
       const { address, sql } = gateway
-      expect(yield* get(`${address}/health`)).toEqual([200, '{"status":"ready"}\n'])
-      expect(yield* get(`${address}/live`)).toEqual([200, '{"status":"live"}\n'])
+      expect(yield* get(`${address}/health`)).toEqual([200, '{"status":"ready"}'])
+      expect(yield* get(`${address}/health/live`)).toEqual([200, '{"status":"live"}'])
       expect((yield* get(`${address}/other`))[0]).toBe(404)
       const client = yield* clientOf(address)
       const orders = yield* hear(client, "table_updates_orders")

@@ -222,20 +222,20 @@ describe("examples/security", () => {
 })
 
 describe("examples/operations", () => {
-  it.live("health.ts: /live always answers 200, /ready only while the link is up", () =>
+  it.live("health.ts: /health/live always answers 200, /health only while the link is up", () =>
     Effect.gen(function* () {
       const { http, ws } = yield* Address
       const get = (path: string) => Effect.promise(() => fetch(`${http}${path}`))
-      expect((yield* get("/live")).status).toBe(200)
-      expect((yield* get("/ready")).status).toBe(200)
+      expect((yield* get("/health/live")).status).toBe(200)
+      expect((yield* get("/health")).status).toBe(200)
       yield* greet(ws)
       // The door counts its sessions every second.
       const metrics = Effect.promise(() => fetch(`${http}/metrics`).then((answer) => answer.text()))
       yield* Effect.repeat(metrics, { until: (text) => /^effect_realtime_sessions 1$/m.test(text) })
       const source = yield* MemorySource.MemorySource
       yield* source.lose
-      expect((yield* get("/ready")).status).toBe(503)
-      expect((yield* get("/live")).status).toBe(200)
+      expect((yield* get("/health")).status).toBe(503)
+      expect((yield* get("/health/live")).status).toBe(200)
     }).pipe(
       Effect.scoped,
       Effect.provide(

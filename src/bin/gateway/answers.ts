@@ -2,9 +2,17 @@
 import * as Effect from "effect/Effect"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import type { RequestListener } from "node:http"
+import { health } from "../../internal/defaults.ts"
+import { type HealthAnswer, liveness, readiness } from "../../server/internal/door/health.ts"
 
 const text = "text/plain; charset=utf-8"
-const json = "application/json"
+const { path } = health
+
+const inJson = ({ body, status }: HealthAnswer) => ({
+  status,
+  type: "application/json",
+  body: JSON.stringify(body)
+})
 
 const metrics = () => ({
   status: 200,
@@ -13,18 +21,15 @@ const metrics = () => ({
 })
 
 /**
- * Answers `/health` with 200 while the node accepts clients and its events flow, else with 503; `/live` with
+ * Answers `/health` with 200 while the node accepts clients and its events flow, else with 503; `/health/live` with
  * 200 while the process runs; `/metrics` in the text format of Prometheus.
  */
 export const answers = (isReady: () => boolean): RequestListener => {
-  const health = () =>
-    isReady()
-      ? { status: 200, type: json, body: `{"status":"ready"}\n` }
-      : { status: 503, type: json, body: `{"status":"not ready"}\n` }
-  const live = () => ({ status: 200, type: json, body: `{"status":"live"}\n` })
+  const ready = () => inJson(readiness(isReady()))
+  const live = () => inJson(liveness)
   const routes = new Map([
-    ["/health", health],
-    ["/live", live],
+    [path, ready],
+    [`${path}/live`, live],
     ["/metrics", metrics]
   ])
   const answer = (method: string | undefined, url: string) => {
