@@ -76,9 +76,11 @@ describe("the profile cluster", () => {
       LISTEN_HOST: "0.0.0.0",
       PORT: "3000"
     }
-    expect(Object.values(nodes).map(({ environment }) => environment)).toEqual(
-      [1, 2, 3].map((index) => ({ ...common, NODE_NAME: `node ${index}` }))
-    )
+    expect([node1, node2, node3].map(({ environment }) => environment)).toEqual([
+      { ...common, NODE_NAME: "node 1" },
+      { ...common, NODE_NAME: "node 2" },
+      { ...common, NODE_NAME: "node 3" }
+    ])
     const sources = read("examples/live-board/server.ts") + read("examples/live-board/nodes.ts")
     const ofBoard = sources + read("examples/live-board/database.ts")
     for (const name of Object.keys(node1.environment)) expect(ofBoard).toContain(`"${name}"`)

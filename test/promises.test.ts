@@ -76,6 +76,18 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
       "server.kill resets sockets without bye, and live channels get a gap"
     ]
   ],
+  "one of several nodes is killed": [
+    [
+      "test/examples/cluster.test.ts",
+      "shows rows and open pages of all nodes on each, and goes on when a node is killed"
+    ],
+    ["test/server/presence.nodes.test.ts", "that dies takes its members along after 3 s"],
+    ["test/server/singletons.test.ts", "one of two processes works, the other takes over"]
+  ],
+  "NATS is lost": [
+    ["test/nats/NatsFeed.test.ts", "nodes are fed, read for themselves while NATS is away"],
+    ["test/nats/NatsNotificationSource.test.ts", "a node listens by itself when NATS is gone"]
+  ],
   "a page is too slow": [
     [
       "test/server/internal/session/mailbox.test.ts",

@@ -6,6 +6,8 @@ With a filter as a third argument it follows a table with its state; {} is all r
 
     python3 -u client.py ws://127.0.0.1:3000/realtime table_updates_orders '{"status": ["new"]}'
 
+Several nodes are several addresses with a comma in between; it takes them in an order of its own.
+
 With REALTIME_HISTORY=20 it first asks for the 20 events before.
 
 The protocol is in src/PROTOCOL.md. Needs websockets 10.4 or newer."""
@@ -84,11 +86,12 @@ async def session(url, channel):
                 cursor = frame.get("cursor", cursor)  # all earlier events are handled
 
 
-async def follow(url, channel):
+async def follow(urls, channel):
     global failures, refused, reconnect_after
+    urls = random.sample(urls, len(urls))  # so that clients spread over the nodes
     while True:
         try:
-            code = await session(url, channel)
+            code = await session(urls[0], channel)
         except websockets.ConnectionClosed as closed:
             code = closed.rcvd.code if closed.rcvd else LOST
         except (OSError, asyncio.TimeoutError, websockets.WebSocketException):
@@ -98,8 +101,11 @@ async def follow(url, channel):
             return print("stopped", code)
         jitter = random.uniform(0, 2 ** min(failures, 5))
         wait, reconnect_after = jitter if reconnect_after is None else reconnect_after, None
+        if code == 4000 or failures % 2 == 0:  # the node closes, or two failures in a row
+            urls.append(urls.pop(0))
+            wait = 0 if code == 4000 and len(urls) > 1 else wait
         print("waiting", code)
         await asyncio.sleep(wait)
 
 
-asyncio.run(follow(*sys.argv[1:3]))
+asyncio.run(follow(sys.argv[1].split(","), sys.argv[2]))

@@ -157,6 +157,27 @@ describe.skipIf(python === undefined)("client.py", () => {
     })
   )
 
+  it.live("goes on at the next node of its list when its node closes", () =>
+    Effect.gen(function* () {
+      const { url } = yield* installedDatabase
+      const nodes = [yield* node(url), yield* node(url)]
+      const doors = yield* Effect.forEach(nodes, ({ address }) => relay(address))
+      const { lines, says } = yield* client(doors.map(({ address }) => address).join(), "orders")
+      yield* says("subscribed fresh")
+      const first = doors.findIndex(({ sent }) => sent.length > 0)
+      yield* Effect.promise(() => nodes[first]!.server.close())
+      yield* until(() => doors[1 - first]!.sent.includes("subscribe"))
+      yield* execute(url, `select realtime.publish('orders', '{"id":1}'::text)`)
+      yield* says(`event {"id": 1}`)
+      expect(lines()).toEqual([
+        "subscribed fresh",
+        "waiting 4000",
+        "subscribed recovered",
+        `event {"id": 1}`
+      ])
+    })
+  )
+
   it.live(
     "resumes after a cut, a deploy and a revoke, receives each event once, and stops at 4202",
     () =>
