@@ -13,8 +13,15 @@ export interface Options {
   readonly record: boolean
 }
 
-/** Workloads with a table of their own: those of PostgreSQL, which involve no other subject. */
-export const apart: ReadonlyArray<string> = ["T", "T1", "T2"]
+/** Workloads with tables of their own, by their name in the README: they involve no other subject. */
+export const apart: Readonly<Record<string, ReadonlyArray<string>>> = {
+  "run of T": ["T", "T1", "T2"],
+  "run of nodes": ["D1", "P", "G"]
+}
+
+/** Whether these are all workloads of one of those tables, and no others. */
+const areApart = (workloads: ReadonlyArray<string>): boolean =>
+  Object.values(apart).some((names) => names.toSorted().join() === workloads.toSorted().join())
 
 export const usage = `npm run bench -- [options]
 
@@ -26,7 +33,7 @@ export const usage = `npm run bench -- [options]
   --json FILE        also writes the results as JSON
   --profile DIR      also writes a CPU profile of every window of every server
   --record           writes the tables and the chart of bench/README.md, of a full run, or those of
-                     T,T1,T2 alone`
+                     T,T1,T2 or D1,P,G alone`
 
 /** The command again, as far as it affects the results. */
 export const commandOf = ({ pairs, quick, workloads }: Options): string => {
@@ -55,10 +62,10 @@ export const parseOptions = (args: ReadonlyArray<string>): Options => {
     throw new Error(`--pairs takes a whole number from 1, not "${values.pairs}"`)
   }
   const workloads = values.workload?.flatMap((names) => names.split(","))
-  const whole = workloads === undefined || apart.every((name) => workloads.includes(name))
-  if (values.record && (values.quick || !whole || (workloads ?? apart).length > apart.length)) {
+  if (values.record && (values.quick || !(workloads === undefined || areApart(workloads)))) {
+    const others = Object.values(apart).map((names) => names.join(","))
     throw new Error(
-      `--record is for a full run: not with --quick, nor with --workload other than ${apart.join(",")}`
+      `--record is for a full run: not with --quick, nor with --workload other than ${others.join(" or ")}`
     )
   }
   return {

@@ -31,6 +31,9 @@ interface Window {
 /** By the rate of commits. */
 type Sample = ReadonlyMap<number, Window>
 
+/** Nodes that started together read their settings together, every 10 s. */
+const windowMillis = 10_000
+
 const writers = 4
 
 export const measureGains = async (
@@ -52,17 +55,12 @@ export const measureGains = async (
     label,
     open: () => open(context, count, rates, broker)
   })
-  const again = `${alone} (again)`
-  const trials = await takeTurns(
-    contestant(alone, 1),
-    [contestant(fed, nodes, nats), ...(context.pairs > 1 ? [contestant(again, 1)] : [])],
-    {
-      pairs: context.pairs,
-      roundsPerProcess: context.roundsPerProcess,
-      interleaved: false,
-      onTrial: (label) => context.say(`G ${label}`)
-    }
-  )
+  const trials = await takeTurns(contestant(alone, 1), [contestant(fed, nodes, nats)], {
+    pairs: context.pairs,
+    roundsPerProcess: context.roundsPerProcess,
+    interleaved: false,
+    onTrial: (label) => context.say(`G ${label}`)
+  })
   const subjects = [...new Set(trials.map(({ label }) => label))]
   const row = (subject: string, rate: number) => `${subject}, ${rate} commits/s`
   const valueOf = { queries: "statements", "cpu-per-event": "cost" } as const
@@ -89,8 +87,7 @@ export const measureGains = async (
           measure,
           valueOf: (sample) => sample.get(rate)![valueOf[measure]],
           goals: goals[measure],
-          baselines: [alone],
-          again: context.pairs > 1 ? again : undefined
+          baselines: [alone]
         }).map((result): Result => Object.assign(result, { subject: row(result.subject, rate) }))
       )
     )
@@ -123,6 +120,7 @@ const open = async (
   await probe.call("open", { databaseUrl, port, channels: [channel] })
   const statement = `select realtime.publish('${channel}', '${messageText(1, 1, 200)}'::text)`
   await committing.call("open", { databaseUrl, writers, statement })
+  const millis = Math.min(windowMillis, context.seconds * 5000)
   let written = 0
   const commit = async (millis: number, perSecond: number): Promise<number> => {
     const { commits } = await committing.call("run", { millis, perSecond, random: true })
@@ -141,9 +139,7 @@ const open = async (
           await commit(Math.min(500, warmUp), rate)
           return [
             rate,
-            await measured(reading, server, context.seconds * 1000, (millis) =>
-              commit(millis, rate)
-            )
+            await measured(reading, server, millis, (millis) => commit(millis, rate))
           ] as const
         })
       ),

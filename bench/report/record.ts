@@ -30,29 +30,33 @@ const replace = (readme: string, part: string, text: string): string => {
   return `${readme.slice(0, from + begin.length)}\n\n${text}\n\n${readme.slice(to)}`
 }
 
-/** The results of these workloads, or of all others. */
-const partOf = (run: Run, those: boolean): Run => {
-  const isIn = (name: string) => apart.includes(name) === those
+const fullRun = "full run"
+
+/** The results of the workloads of this part of the README. */
+const partOf = (run: Run, part: string): Run => {
+  const partOfName = (name: string) =>
+    Object.keys(apart).find((part) => apart[part]!.includes(name)) ?? fullRun
+  const isIn = (name: string) => partOfName(name) === part
   return {
     ...run,
     how: { ...run.how, workloads: run.how.workloads.filter(isIn) },
     sections: run.sections.filter(({ workload }) => isIn(workload)),
-    curves: those ? [] : run.curves,
+    curves: part === fullRun ? run.curves : [],
     failures: run.failures.filter(({ workload }) => isIn(workload))
   }
 }
 
 /** The README with the results of the run; results that it did not measure stay. */
 export const readmeWith = (readme: string, run: Run): string =>
-  (["full run", "run of T"] as const)
-    .map((part) => [part, partOf(run, part === "run of T")] as const)
+  [fullRun, ...Object.keys(apart)]
+    .map((part) => [part, partOf(run, part)] as const)
     .filter(([, { how }]) => how.workloads.length > 0)
     .reduce((text, [part, some]) => replace(text, part, tablesOf(some)), readme)
 
 export const writeReadme = (run: Run): void => {
   const path = Path.join(bench, "README.md")
   Fs.writeFileSync(path, readmeWith(Fs.readFileSync(path, "utf8"), run))
-  const others = partOf(run, false)
+  const others = partOf(run, fullRun)
   if (others.how.workloads.length > 0) {
     Fs.writeFileSync(Path.join(bench, "chart.svg"), chartOf(others))
   }

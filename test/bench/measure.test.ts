@@ -415,6 +415,14 @@ ws 8.
 text
 <!-- the last run of T begins -->${watch}<!-- the last run of T ends -->`
 
+  it("keeps the other tables when only the cost of nodes was measured", () => {
+    const { workloads } = parseOptions(["--workload", "P,D1,G", "--record"])
+    const only = { ...run, how: { ...run.how, workloads: workloads! }, failures: [] }
+    const mark = (text: string) =>
+      `${marked("old", "old")}<!-- the last run of nodes begins -->${text}<!-- the last run of nodes ends -->`
+    expect(readmeWith(mark("old"), only)).toBe(mark(`\n\n${tablesOf(only)}\n\n`))
+  })
+
   it("keeps the other tables when only T was measured", () => {
     const { record, workloads } = parseOptions(["--workload", "T,T1,T2", "--record"])
     expect(record).toBe(true)
