@@ -95,7 +95,7 @@ describe("the members of a presence channel", () => {
     })
   )
 
-  it.effect("cannot be changed by a user who receives them", () =>
+  it.effect("cannot be changed by a user that receives them", () =>
     Effect.gen(function* () {
       const { is, watch } = yield* make
       is("ann", "bob")
