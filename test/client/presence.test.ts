@@ -95,6 +95,21 @@ describe("the members of a presence channel", () => {
     })
   )
 
+  it.effect("cannot be changed by a user that receives them", () =>
+    Effect.gen(function* () {
+      const { is, watch } = yield* make
+      is("ann", "bob")
+      const [room, other] = [watch(), watch()]
+      yield* TestClock.adjust(1)
+      const [ann] = room.now.members
+      assert.throws(() => Object.assign(ann!.state, { name: "eve" }), TypeError)
+      assert.throws(() => Object.assign(ann!, { state: { name: "eve" } }), TypeError)
+      assert.throws(() => (room.now.members as Array<unknown>).pop(), TypeError)
+      assert.throws(() => Object.assign(room.now, { count: 7 }), TypeError)
+      assert.deepStrictEqual(other.names, ["ann", "bob"])
+    })
+  )
+
   it.effect("stay while the socket is away, stale, and the same after an unchanged return", () =>
     Effect.gen(function* () {
       const { is, server, watch } = yield* make

@@ -142,6 +142,42 @@ describe("RealtimeTest with presence", () => {
     }).pipe(Effect.scoped, Effect.provide(system))
   )
 
+  it.effect(
+    "a laptop that sleeps leaves after 45 s, and after 3 s of sleep neither left nor joined",
+    () =>
+      Effect.gen(function* () {
+        const test = yield* RealtimeTest.RealtimeTest
+        const ann = yield* RealtimeClient.RealtimeClient
+        const bob = yield* test.connect({ token: () => "bob" })
+        const anns = yield* watch(ann)
+        yield* bob.present(Lobby, guest("bob"))
+        yield* settle
+        const before = (yield* anns.shown).length
+        // What is sent to it meanwhile waits.
+        yield* bob.network.delay("3 seconds")
+        yield* TestClock.adjust("3 seconds")
+        yield* bob.network.delay(0)
+        yield* TestClock.adjust("60 seconds")
+        yield* settle
+        expect((yield* anns.shown).length).toBe(before)
+        // The last sign of life, and then 25 s, 10 s and the grace of 10 s.
+        const me = yield* bob.present(Lobby, guest("bob", true))
+        yield* settle
+        yield* me.update(guest("bob")).pipe(Effect.forkScoped)
+        yield* settle
+        yield* bob.network.silence
+        let slept = 0
+        while ((yield* anns.names).includes("bob")) {
+          yield* TestClock.adjust(100)
+          yield* test.settle
+          slept += 100
+        }
+        // Sessions look once a second, and the list follows after 50 ms.
+        expect(slept).toBeGreaterThan(44_000)
+        expect(slept).toBeLessThanOrEqual(46_100)
+      }).pipe(Effect.scoped, Effect.provide(system))
+  )
+
   it.effect("at most 5 changes in a second go out, the newest always", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest

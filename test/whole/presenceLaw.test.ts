@@ -25,7 +25,7 @@ interface Guest {
   readonly shown: Effect.Effect<Shown | undefined>
 }
 
-/** A client that watches, and shows a state when it is told to. */
+/** A client that watches, and shows a state with `show`. */
 const guest = (name: string, node: number) =>
   Effect.gen(function* () {
     const test = yield* RealtimeTest.RealtimeTest

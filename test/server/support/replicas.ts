@@ -161,6 +161,8 @@ export class World {
   readonly #random: Random
   #flights: Array<Flight> = []
   #incarnations = 0
+  /** Bytes of all messages and heartbeats so far. */
+  bytes = 0
   /** Changes messages on their way; for mutants. */
   bend: (content: unknown) => unknown = (content) => content
 
@@ -239,6 +241,7 @@ export class World {
     const side = this.side.get(from.node.name)
     // Over the wire, so that no two nodes share an object.
     const text = content === undefined ? undefined : JSON.stringify(this.bend(content))
+    this.bytes += text?.length ?? 0
     for (const one of this.nodes) {
       if (one === from || (to !== undefined && one.node.incarnation !== to.incarnation)) continue
       if (this.side.get(one.node.name) !== side) continue

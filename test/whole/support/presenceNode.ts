@@ -23,7 +23,7 @@ import { random } from "../../server/support/random.ts"
 import { Room } from "./presenceChannels.ts"
 
 /** What the bus of a node does with what arrives. */
-export interface BusFaults {
+interface BusFaults {
   /** Probabilities. */
   readonly lost: number
   readonly doubled: number

@@ -37,6 +37,8 @@ export class Port<Frame = unknown> {
   /** Fibers that are running. */
   #fibers: Set<Fiber.Fiber<void>> | undefined
   #life: "on" | "stopped" | "ended" = "on"
+  /** What members do as soon as silence closes the socket; `undefined` without one. */
+  silenced: Set<() => void> | undefined
 
   constructor(session: string, peer: Peer, context: SessionContext, now: number) {
     this.session = session

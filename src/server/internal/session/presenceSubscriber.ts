@@ -86,6 +86,8 @@ export class PresenceSubscriber<E = never> implements Watcher {
         state
       )
       this.#seat = seat
+      this.#port.silenced ??= new Set()
+      this.#port.silenced.add(this.#away)
       this.#room.joined(this)
     }
     return this.member
@@ -112,9 +114,15 @@ export class PresenceSubscriber<E = never> implements Watcher {
     if (room !== undefined) this.#presence.leaveRoom(room)
   }
 
+  /** Begins the grace. */
+  readonly #away = (): void => {
+    if (this.#seat !== undefined) this.#presence.away(this.#seat)
+  }
+
   #stand(): OwnSeat | undefined {
     const seat = this.#seat
     this.#seat = undefined
+    this.#port.silenced?.delete(this.#away)
     this.sent = undefined
     return seat
   }

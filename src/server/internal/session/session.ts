@@ -154,7 +154,10 @@ export class Session implements Patient {
       case "tokenExpired":
         return this.port.close("tokenExpired")
       case "nothingHeard":
-        return this.port.close("nothingHeard", "pingTimeout")
+        this.port.close("nothingHeard", "pingTimeout")
+        // Such a client does not answer the close, so the end of the socket is later.
+        this.port.silenced?.forEach((act) => act())
+        return
     }
   }
 
