@@ -228,7 +228,7 @@ describe.skipIf(executablePath === undefined)("NatsConnection", () => {
   )
 
   // The keys of an operator take seconds on a busy machine.
-  it.live.runIf(long)(
+  it.live.skipIf(!long)(
     "proves itself with a .creds file, whose rights it has, and which it reads again",
     () =>
       Effect.gen(function* () {

@@ -107,7 +107,7 @@ describe.skipIf(executablePath === undefined)("NatsFeed", () => {
     }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
-  it.live.runIf(long)(
+  it.live.skipIf(!long)(
     "a node whose rights are taken reads for itself, and is fed again when it has them back",
     () =>
       Effect.gen(function* () {
@@ -141,7 +141,7 @@ describe.skipIf(executablePath === undefined)("NatsFeed", () => {
       }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
-  it.live.runIf(long)(
+  it.live.skipIf(!long)(
     "three servers of a cluster: nodes are fed after the loss of one, and of two, and when they are back",
     () =>
       Effect.gen(function* () {

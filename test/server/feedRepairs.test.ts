@@ -19,7 +19,7 @@ const repaired = Effect.map(
 
 const seconds = 15
 
-describe.runIf(long)("Nodes with a feed", () => {
+describe.skipIf(!long)("Nodes with a feed", () => {
   it.live(
     `lose nothing and double nothing while the outbox is pruned and prepared transactions end late, seed ${seed}`,
     () =>
@@ -36,7 +36,7 @@ describe.runIf(long)("Nodes with a feed", () => {
               Layer.fresh(layerReaderOnly().pipe(Layer.provide(network.layer(name))))
             )
             const got: Array<number> = []
-            /** What was committed when the node was last told that it may have missed something. */
+            /** What was committed when the node last received a gap. */
             let excused: ReadonlySet<number> = new Set()
             let gaps = 0
             yield* Context.get(context, OutboxReader)
@@ -63,13 +63,13 @@ describe.runIf(long)("Nodes with a feed", () => {
         network.drops = () => chance.chance(0.5)
 
         let number = 0
-        let over = false
+        const end = performance.now() + seconds * 1000
         let late = 0
         const writer = (index: number) =>
           Effect.gen(function* () {
             const db = yield* session
             const own = random(seed + index)
-            while (!over) {
+            while (performance.now() < end) {
               const n = ++number
               const kind = own.next()
               yield* db.query("begin")
@@ -93,15 +93,7 @@ describe.runIf(long)("Nodes with a feed", () => {
               yield* Effect.sleep(own.int(40))
             }
           })
-        const writing = yield* Effect.forEach([1, 2, 3, 4, 5, 6], writer, {
-          concurrency: "unbounded"
-        }).pipe(Effect.forkScoped)
-        yield* Effect.sleep(seconds * 1000)
-        over = true
-        yield* Effect.yieldNow
-        yield* Effect.repeat(Effect.sleep(10), {
-          until: () => writing.pollUnsafe() !== undefined
-        })
+        yield* Effect.forEach([1, 2, 3, 4, 5, 6], writer, { concurrency: "unbounded" })
         yield* until(() =>
           nodes.every(({ excused, got }) => {
             const seen = new Set(got)
