@@ -2,15 +2,15 @@
 import * as Config from "./config.ts"
 
 type Delivery = NonNullable<Config.Channel["delivery"]>
-type Open = "any" | "signed-in"
+type OpenAccess = "any" | "signed-in"
 
 /** The channels and rules of flags or of the environment. */
 export interface Flags {
   readonly channels: Readonly<Record<Delivery, ReadonlyArray<string>>>
   readonly tables: ReadonlyArray<string>
   /** Which clients may use the channels and tables of flags. */
-  readonly read: Open | undefined
-  readonly publish: Open | undefined
+  readonly read: OpenAccess | undefined
+  readonly publish: OpenAccess | undefined
   /** Whether every client may use what has no rule. */
   readonly allowAll: boolean
   /** All other keys of the file. */
@@ -91,7 +91,7 @@ export const joined = (file: Config.Config, given: Flags): Config.Config => {
   return config
 }
 
-const rules = (read: Open | undefined, publish: Open | undefined) => ({
+const rules = (read: OpenAccess | undefined, publish: OpenAccess | undefined) => ({
   ...(read === undefined ? {} : { read }),
   ...(publish === undefined ? {} : { publish })
 })
