@@ -95,7 +95,7 @@ serve<ProbeApi>({
       await publisher!.query(`select realtime.publish('${channelName(0)}', '${text}'::text)`)
       committed.push(micros())
       next++
-      // Out of step with everything: with the timers of the reader and with the 20 ms of a wake.
+      // Out of step with everything: with the timers of the reader and with the wakes of the database.
       const pause = 7 + ((next * 7919) % 13)
       // oxlint-disable-next-line no-await-in-loop -- that is the point
       await new Promise((resolve) => setTimeout(resolve, pause))

@@ -156,6 +156,7 @@ const clientFields: Table<ClientFrame> = {
     channel: string,
     within: optionalCount,
     key: /* @__PURE__ */ optional(key),
+    trace: optionalString,
     data
   },
   present: { id: count, channel: string, member: data },

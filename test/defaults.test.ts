@@ -15,7 +15,7 @@ interface Rate {
   readonly perSecond: number
   readonly burst: number
 }
-type Group = Readonly<Record<string, number | boolean | Rate>>
+type Group = Readonly<Record<string, number | boolean | string | Rate>>
 
 interface Noun {
   /** Where its options are declared. */
@@ -55,6 +55,11 @@ const nouns: Readonly<Record<string, Noun>> = {
     file: "src/server/internal/bus/busOptions.ts",
     group: Defaults.nodeBus,
     guide: layer("PgNodeBus")
+  },
+  NatsConnection: {
+    file: "src/nats/internal/connectionOptions.ts",
+    group: Defaults.natsConnection,
+    guide: layer("NatsConnection")
   },
   OutboxReader: {
     file: "src/server/internal/outbox/readerOptions.ts",
@@ -147,6 +152,7 @@ const wordsOf = ({ name, type }: Option, value: Group[string]): ReadonlyArray<st
   if (typeof value === "object") {
     return [`${grouped(value.perSecond)}/s and ${grouped(value.burst)} at once`]
   }
+  if (typeof value === "string") return [`\`${value}\``]
   if (typeof value === "boolean") return [`\`${value}\``]
   if (type.includes("Duration.Input")) return timesOf(value)
   return /Bytes$|Memory$/.test(name) ? sizesOf(value) : [grouped(value)]
@@ -206,15 +212,16 @@ describe("the backoff", () => {
   const { client, link } = { client: inMillis(Backoff.client), link: inMillis(Backoff.link) }
   const short = (millis: number) => timesOf(millis).find((text) => / m?s$/.test(text)) ?? "no time"
 
-  it.each(["src/server/PgNotificationSource.ts", "src/server/internal/outbox/readerOptions.ts"])(
-    "of the link is said as it is in %s",
-    (file) => {
-      const { doc } = optionsOf(read(file)).find(({ name }) => name === "backoff")!
-      expect(doc).toContain(
-        `default \`Backoff.link\`: at once after ${short(link.atOnceAfter)} up, then full jitter, ${short(link.initial)} doubling to ${short(link.cap)}, for ever.`
-      )
-    }
-  )
+  it.each([
+    "src/server/PgNotificationSource.ts",
+    "src/server/internal/outbox/readerOptions.ts",
+    "src/nats/internal/connectionOptions.ts"
+  ])("of the link is said as it is in %s", (file) => {
+    const { doc } = optionsOf(read(file)).find(({ name }) => name === "backoff")!
+    expect(doc).toContain(
+      `default \`Backoff.link\`: at once after ${short(link.atOnceAfter)} up, then full jitter, ${short(link.initial)} doubling to ${short(link.cap)}, for ever.`
+    )
+  })
 
   it("of the client is said as it is", () => {
     const { doc } = optionsOf(read("src/client/Connection.ts")).find(

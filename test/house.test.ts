@@ -33,7 +33,10 @@ const wings = {
     wings: ["nats", "server", "shared"],
     packages: ["effect module", "node", "driver", "nats"]
   },
-  bin: { wings: ["bin", "nats", "server", "shared"], packages: ["effect module", "node"] },
+  bin: {
+    wings: ["bin", "nats", "node", "server", "shared"],
+    packages: ["effect module", "node", "driver"]
+  },
   testing: {
     wings: ["testing", "node", "server", "react", "client", "shared"],
     packages: ["effect module", "effect barrel", "node", "ws", "driver"]
@@ -83,6 +86,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/reading/": 1,
   "src/server/FeedCarrier.ts": 1,
   "src/server/NodeBus.ts": 1,
+  "src/server/Nodes.ts": 1,
   "src/server/NotificationSource.ts": 1,
   "src/server/MemorySource.ts": 1,
   "src/server/PgTls.ts": 1,
@@ -266,7 +270,8 @@ const packageOf = (name: string): Package | undefined => {
   return name === "ws" ? "ws" : undefined
 }
 
-const isPublic = (path: string) => !path.includes("/internal/")
+/** Users run the files of `bin` and import none of them. */
+const isPublic = (path: string) => !path.includes("/internal/") && wingOf(path) !== "bin"
 const isBarrel = (path: string) => isPublic(path) && /\/index\.tsx?$/.test(path)
 
 /** The first cycle along the edges, or `undefined`. */

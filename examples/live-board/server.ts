@@ -112,6 +112,7 @@ Ready.pipe(
   Layer.provide(Server),
   Layer.provide(QueryResults.layer),
   Layer.provide(Realtime.layer()),
+  Layer.provide(Nodes.source),
   Layer.provide(Layer.provideMerge(OutboxReader.layer(), Nodes.layer)),
   Layer.provide(PgNotificationSource.layer()),
   Layer.provide(Layer.merge(Database.layer, Website.Bundle.layer)),

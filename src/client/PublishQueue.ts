@@ -72,6 +72,8 @@ export interface Message {
   readonly json: string
   /** Size of `json` in bytes of UTF-8. */
   readonly bytes: number
+  /** The trace context of the publish, as W3C `traceparent`. */
+  readonly trace?: string | undefined
 }
 
 /**

@@ -102,6 +102,12 @@ export const nodeServer = {
   startPatience: 10_000
 }
 
+/** The gateway of the command line. */
+export const gateway = {
+  host: "127.0.0.1",
+  port: 8080
+}
+
 /** `Realtime`. */
 export const realtime = {
   linger: 120_000,

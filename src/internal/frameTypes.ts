@@ -69,6 +69,8 @@ export type ClientFrame =
       readonly within?: number
       /** Makes a retry safe. Required except on volatile channels. */
       readonly key?: string
+      /** The trace context of the publish, as W3C `traceparent`. */
+      readonly trace?: string
       readonly data: unknown
     }
   | {

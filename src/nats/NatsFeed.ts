@@ -2,7 +2,8 @@
  * Reading once over NATS: one node reads the outbox and sends each tick to the others.
  *
  * It needs no storage of NATS. Whatever NATS loses, doubles or reorders, each node reads from the outbox,
- * and while NATS is away each node reads for itself. So NATS may be lost at any time.
+ * and while NATS is away each node reads for itself. So NATS may be lost at any time. What nodes send is
+ * encrypted and signed with the secret of the bus, so that NATS reads no payload and can forge none.
  *
  * @since 0.1.0
  */
@@ -13,10 +14,12 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { FeedCarrier, type Feed } from "../server/FeedCarrier.ts"
-import { identityOf } from "../server/internal/outbox/poolIdentity.ts"
-import { objects } from "../server/internal/sql/objects.ts"
+import type { BusForbidden } from "../server/internal/bus/busErrors.ts"
+import * as DatabaseKeys from "../server/internal/bus/databaseKeys.ts"
 import { SchemaName } from "../server/internal/sql/schemaName.ts"
+import type { NotInstalled, OutdatedInstall } from "../server/PgInstaller.ts"
 import type { NatsDeaf, NatsForbidden } from "./internal/connectionErrors.ts"
+import * as Sealed from "./internal/sealed.ts"
 import { channelToken, prefixOf } from "./internal/subjects.ts"
 import { NatsConnection } from "./NatsConnection.ts"
 
@@ -26,18 +29,12 @@ import { NatsConnection } from "./NatsConnection.ts"
  * @category errors
  * @since 0.1.0
  */
-export type StartError = NatsDeaf | NatsForbidden
-
-/** Bytes that a header of the library may take beside a text. */
-const headRoom = 256
-
-/** The bytes are a part of a larger buffer, which the connection uses again. */
-const textOf = (data: Uint8Array): string =>
-  Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString()
+export type StartError = BusForbidden | NatsDeaf | NatsForbidden | NotInstalled | OutdatedInstall
 
 /**
  * Makes the carrier of this node. Fails within 2 s with `NatsForbidden` or `NatsDeaf` when the account of the
- * node may not use the subjects of the feed. Where PostgreSQL or NATS cannot be reached now, it starts
+ * node may not use the subjects of the feed; with `NotInstalled` or `OutdatedInstall` when the objects are
+ * missing or of an earlier version; and with `BusForbidden` when the role may not read the secret. Where PostgreSQL or NATS cannot be reached now, it starts
  * without that proof, and the node reads for itself until ticks arrive.
  *
  * @category constructors
@@ -54,8 +51,9 @@ export const make: Effect.Effect<
   const pageOf = (identity: string, channel: string) =>
     `${prefixOf(connection.root, identity, schema)}.page.${channelToken(channel)}`
 
-  const known = yield* identityOf(yield* objects(yield* PgClient))
-  if (known !== undefined && known !== "") {
+  const sealed = yield* Sealed.make(connection, schema, yield* DatabaseKeys.make(yield* PgClient))
+  const known = sealed.identity()
+  if (known !== undefined) {
     // No channel of an application has this name.
     yield* connection.prove([tickOf(known), pageOf(known, "realtime")])
   }
@@ -65,18 +63,20 @@ export const make: Effect.Effect<
       const scope = yield* Effect.scope
       const pages = new Map<string, Scope.Closeable>()
       const tick = tickOf(identity)
-      yield* connection.subscribe(tick, (data) => receiver.tick(textOf(data)))
+      // The objects were installed anew.
+      if (sealed.identity() !== identity) yield* sealed.again
+      yield* sealed.subscribe(tick, receiver.tick)
       return {
-        isUp: () => SubscriptionRef.getUnsafe(connection.state) === "up",
-        maxBytes: () => connection.maxPayload() - headRoom,
-        sendTick: (text) => void connection.publish(tick, text),
-        sendPage: (channel, text) => void connection.publish(pageOf(identity, channel), text),
+        isUp: () => SubscriptionRef.getUnsafe(sealed.state) === "up",
+        maxBytes: sealed.maxBytes,
+        sendTick: (text) => void sealed.publish(tick, text),
+        sendPage: (channel, text) => void sealed.publish(pageOf(identity, channel), text),
         follow: (channel) => {
           if (pages.has(channel)) return
           const own = Scope.forkUnsafe(scope)
           pages.set(channel, own)
-          const hear = (data: Uint8Array) => receiver.page(textOf(data))
-          Effect.runSync(Scope.provide(connection.subscribe(pageOf(identity, channel), hear), own))
+          const page = pageOf(identity, channel)
+          Effect.runSync(Scope.provide(sealed.subscribe(page, receiver.page), own))
         },
         leave: (channel) => {
           const own = pages.get(channel)

@@ -14,15 +14,17 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import type { BusForbidden } from "../server/internal/bus/busErrors.ts"
+import * as DatabaseKeys from "../server/internal/bus/databaseKeys.ts"
+import { SchemaName } from "../server/internal/sql/schemaName.ts"
 import { NotificationSource } from "../server/NotificationSource.ts"
 import { OutboxReader } from "../server/OutboxReader.ts"
-import type { NotInstalled } from "../server/PgInstaller.ts"
+import type { NotInstalled, OutdatedInstall } from "../server/PgInstaller.ts"
 import type { NatsDeaf, NatsForbidden } from "./internal/connectionErrors.ts"
-import * as DatabaseIdentity from "./internal/databaseIdentity.ts"
 import * as LiveSource from "./internal/liveSource.ts"
-import { liveSubjects, prefixOf } from "./internal/subjects.ts"
+import * as Sealed from "./internal/sealed.ts"
+import { liveSubjects } from "./internal/subjects.ts"
 import { NatsConnection } from "./NatsConnection.ts"
-import { SchemaName } from "../server/internal/sql/schemaName.ts"
 
 /**
  * Why live channels cannot use NATS.
@@ -30,14 +32,16 @@ import { SchemaName } from "../server/internal/sql/schemaName.ts"
  * @category errors
  * @since 0.1.0
  */
-export type StartError = NatsDeaf | NatsForbidden | NotInstalled
+export type StartError = BusForbidden | NatsDeaf | NatsForbidden | NotInstalled | OutdatedInstall
 
 /**
  * Makes the source above the one of this node. Where the context has an `OutboxReader`, whose leases elect,
  * this node may be the one that listens for all.
  *
  * Fails with `NatsForbidden` or `NatsDeaf`, within 2 s, when the account of the node may not use one of the
- * subjects, and with `NotInstalled` when the database has no objects of the library. Later it fails never.
+ * subjects; with `NotInstalled` or `OutdatedInstall` when the objects are missing or of an earlier version; and
+ * with `BusForbidden` when the role may not read the secret, with which all of it is encrypted and signed.
+ * Later it fails never.
  *
  * @category constructors
  * @since 0.1.0
@@ -51,14 +55,11 @@ export const make: Effect.Effect<
   const schema = yield* SchemaName
   const inner = yield* NotificationSource
   const reader = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader))
-  const identity = yield* DatabaseIdentity.make(yield* PgClient)
-  const prefix = () => {
-    const known = identity()
-    return known === undefined ? undefined : prefixOf(connection.root, known, schema)
-  }
-  const at = prefix()
+  const keys = yield* DatabaseKeys.make(yield* PgClient)
+  const sealed = yield* Sealed.make(connection, schema, keys)
+  const at = sealed.prefix()
   if (at !== undefined) yield* connection.prove(liveSubjects(at))
-  return yield* LiveSource.make({ inner, connection, lease: reader?.lease, prefix })
+  return yield* LiveSource.make({ inner, sealed, lease: reader?.lease })
 })
 
 /**

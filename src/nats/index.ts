@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+export * as Nats from "./Nats.ts"
 export * as NatsBus from "./NatsBus.ts"
 export * as NatsConnection from "./NatsConnection.ts"
 export * as NatsFeed from "./NatsFeed.ts"

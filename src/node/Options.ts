@@ -9,6 +9,7 @@ import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as Channel from "../Channel.ts"
 import type { RealtimeEvent } from "../RealtimeEvent.ts"
+import type { Nodes } from "../server/Nodes.ts"
 import type * as OutboxReader from "../server/OutboxReader.ts"
 import type * as Realtime from "../server/Realtime.ts"
 import type { Limited, RuleMaker, Rules } from "../server/Rule.ts"
@@ -88,6 +89,12 @@ export interface Options<I = undefined>
    * when the database URL leads to a transaction pooler.
    */
   readonly listenUrl?: string | undefined
+  /**
+   * What joins this server with other nodes: `Nats.nodes` of `effect-realtime/nats`. One node then reads the
+   * outbox and listens for all of them, and presence, volatile channels and `control` reach all of them. It
+   * needs the installed objects. Default: with `control` PostgreSQL joins the nodes, else nothing does.
+   */
+  readonly nodes?: Nodes | undefined
   /** The schema of the installed objects, default `realtime`; see `PgInstaller`. */
   readonly schema?: string | undefined
   /** Connections of the pool that publishes, default 4. The link uses one more, and with `control` the bus. */

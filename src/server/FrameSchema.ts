@@ -82,6 +82,7 @@ export const ClientFrame = Schema.Union([
     channel: Schema.String,
     within: Schema.optionalKey(Count),
     key: Schema.optionalKey(Key),
+    trace: Schema.optionalKey(Schema.String),
     data: Data
   }),
   Schema.Struct({

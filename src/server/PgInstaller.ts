@@ -8,7 +8,6 @@
  * @since 0.1.0
  */
 import * as Config from "effect/Config"
-import { pgInstaller as Defaults } from "../internal/defaults.ts"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -20,17 +19,19 @@ import * as Sql from "./internal/sql/index.ts"
 import { foreign, recognise } from "./internal/sql/ownership.ts"
 import { schemaVersion } from "./internal/sql/schema.ts"
 import { objects } from "./internal/sql/objects.ts"
+import { patience, script } from "./internal/sql/script.ts"
 import { inSchema, SchemaName, schemaNameFault, usual } from "./internal/sql/schemaName.ts"
 import {
   asWatch,
   type Target,
   targetOf,
+  unwatchedTarget,
   unwatchStatement,
   type Watch,
   type Watchable,
   watchStatement
 } from "./internal/sql/watchStatement.ts"
-import { unrouted, unroutedText } from "./internal/link/watched.ts"
+import { troubles, troubleText, unrouted, unroutedText } from "./internal/link/watched.ts"
 import { isMissing, sqlMessage, sqlState } from "./internal/link/sqlState.ts"
 import { checked, count, type InvalidOption, millis } from "./internal/options.ts"
 
@@ -134,7 +135,8 @@ export interface Options {
   /**
    * What wakes the readers, default: as it is, and `hybrid` in a new install.
    *
-   * - `hybrid`: a NOTIFY at commit unless there was one in the last 20 ms.
+   * - `hybrid`: a NOTIFY at each commit. When more than 5 come at once, or more than 200 a second, one in
+   *   20 ms.
    * - `notify`: a NOTIFY in every transaction that publishes. The fastest on an idle database, but
    *   PostgreSQL then commits those transactions one after the other.
    * - `poll`: none; readers look every 5-250 ms. For transaction poolers and two-phase commit.
@@ -229,19 +231,6 @@ const checkWatch = (watch: Watchable): void => {
   if (maxBytes !== undefined) count("maxBytes", maxBytes, { least: 0, unlimited: false })
 }
 
-const patience = (options: Pick<Options, "lockTimeout"> | undefined): string => {
-  // A lock timeout of zero would be unlimited.
-  return `set local lock_timeout = '${millis("lockTimeout", options?.lockTimeout ?? Defaults.lockTimeout)}ms'`
-}
-
-const script = (statements: ReadonlyArray<string>): ReadonlyArray<string> => [
-  "begin;",
-  // Suppresses notices about objects that exist already.
-  ...["set local client_min_messages = warning", ...statements].map((statement) => `${statement};`),
-  "commit;",
-  ""
-]
-
 const schemaOf = (schema: string | undefined): string => {
   const name = schema ?? usual
   const fault = schemaNameFault(name)
@@ -280,6 +269,24 @@ export const sqlUninstall = (options?: Pick<Options, "schema">): string => {
   return script([patience(undefined), ...Sql.uninstall.map((text) => inSchema(schema, text))]).join(
     "\n\n"
   )
+}
+
+/**
+ * What `unwatch` does for each of the tables, as SQL in one transaction. Throws `InvalidSchemaName` and
+ * `InvalidOption`.
+ *
+ * @category SQL
+ * @since 0.1.0
+ */
+export const sqlUnwatch = (
+  tables: ReadonlyArray<Pick<Watch, "channel" | "table"> | Channel.AnyTable>,
+  options?: Pick<Options, "lockTimeout" | "schema">
+): string => {
+  const schema = schemaOf(options?.schema)
+  return script([
+    patience(options),
+    ...tables.map((table) => unwatchStatement(unwatchedTarget(table), schema))
+  ]).join("\n\n")
 }
 
 const deadlockDetected = "40P01"
@@ -396,20 +403,16 @@ export const check: Effect.Effect<void, NotInstalled | OutdatedInstall | SqlErro
     if (installed < schemaVersion) {
       return yield* new OutdatedInstall({ installed, needed: schemaVersion, schema })
     }
-    const troubles = yield* client
-      .unsafe<{ readonly rel: string; readonly channel: string; readonly trouble: string }>(
-        inSchema(schema, `select rel, channel, trouble from realtime.troubles()`)
-      )
-      // The role may not query this.
-      .pipe(Effect.catchIf(isForbidden, () => Effect.succeed([])))
-    for (const { channel, rel, trouble } of troubles) {
-      const of = channel === "" ? "" : ` (channel "${channel}")`
-      yield* Effect.logWarning(`Watched table ${rel}${of}: ${trouble}.`)
+    const inspected = yield* objects(client)
+    const texts = [
+      Effect.map(troubles(inspected), (found) => found.map(troubleText)),
+      Effect.map(unrouted(inspected), (found) => found.map(unroutedText))
+    ]
+    for (const read of texts) {
+      // The role may not query it.
+      const found = yield* Effect.catchIf(read, isForbidden, () => Effect.succeed([]))
+      for (const text of found) yield* Effect.logWarning(text)
     }
-    yield* unrouted(yield* objects(client)).pipe(
-      Effect.flatMap(Effect.forEach((one) => Effect.logWarning(unroutedText(one)))),
-      Effect.catchIf(isForbidden, () => Effect.void)
-    )
   })
 
 const isForbidden = (error: SqlError): boolean => sqlState(error) === "42501"
@@ -454,7 +457,7 @@ export const unwatch = (
   options: Pick<Watch, "channel" | "table"> | Channel.AnyTable,
   where?: Pick<Options, "lockTimeout" | "schema">
 ): Effect.Effect<void, InstallError, SqlClient> => {
-  const target = targetOf("_tag" in options ? { channel: options } : options)
+  const target = unwatchedTarget(options)
   return inTransaction(
     (_, schema) => Effect.succeed([unwatchStatement(target, schema)]),
     where

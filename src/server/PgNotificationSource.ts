@@ -45,6 +45,7 @@ import { isStandby } from "./internal/link/sqlState.ts"
 import { isBusChannel } from "./internal/sql/schemaName.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Reconnecting from "./internal/reconnecting.ts"
+import { tally as tallyOfFiber } from "./internal/tally.ts"
 import * as Watched from "./internal/link/watched.ts"
 import { confirming, one } from "./internal/eventLoopTurns.ts"
 import {
@@ -171,6 +172,8 @@ export const make = (
       resolved(options ?? {})
     )
     const state = yield* SubscriptionRef.make<SourceState>("down")
+    const tally = yield* tallyOfFiber
+    yield* tally.show("linkUp", () => (SubscriptionRef.getUnsafe(state) === "up" ? 1 : 0))
     const { connection } = yield* Effect.fromResult(
       PgLink.secured(PgLink.connectionOf(sql.config, options?.listenUrl))
     )
@@ -329,6 +332,10 @@ export const make = (
         return session(
           Effect.gen(function* () {
             yield* onUp
+            if (wasUp) {
+              tally.reconnects.link++
+              yield* Effect.logInfo("The link to PostgreSQL is back")
+            }
             wasUp = true
             logged = ""
             yield* SubscriptionRef.set(state, "up")
@@ -368,7 +375,7 @@ export const make = (
         }
       })
 
-    const reconnecting = yield* Reconnecting.make(policy, { fromStart: false })
+    const reconnecting = yield* Reconnecting.make(policy, { fromStart: false, name: "link" })
     yield* reconnecting(attempt, onFailure).pipe(
       Effect.annotateLogs("component", "effect-realtime link"),
       Effect.forkScoped

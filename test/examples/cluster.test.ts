@@ -6,7 +6,7 @@ import { once } from "node:events"
 import { join, resolve } from "node:path"
 import { createInterface } from "node:readline"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { Orders, Pages } from "../../examples/live-board/channels.ts"
+import { Notices, Orders, Pages } from "../../examples/live-board/channels.ts"
 import { until } from "../support/until.ts"
 import { sql } from "./liveBoard.ts"
 
@@ -62,11 +62,24 @@ const page = (url: string) =>
       })
     )
     const client = yield* Effect.provideContext(RealtimeClient.RealtimeClient, context)
-    const seen = { customers: [] as ReadonlyArray<string>, pages: 0, node: "" }
+    const seen = {
+      customers: [] as ReadonlyArray<string>,
+      notices: [] as Array<string>,
+      pages: 0,
+      node: ""
+    }
     yield* client.rows(Orders).pipe(
       Stream.runForEach(({ rows }) =>
         Effect.sync(() => {
           seen.customers = rows.map(({ customer }) => customer)
+        })
+      ),
+      Effect.forkScoped
+    )
+    yield* client.events(Notices).pipe(
+      Stream.runForEach((item) =>
+        Effect.sync(() => {
+          if (item._tag === "Event") seen.notices.push(item.payload.message)
         })
       ),
       Effect.forkScoped
@@ -103,15 +116,30 @@ describe("npm run cluster", () => {
             .map(({ node }) => node)
             .toSorted()
         ).toEqual(["node 1", "node 2", "node 3"])
+        const query = (statement: string) =>
+          Effect.promise(() => sql(valueOf("database"), statement))
         const insert = (customer: string) =>
-          Effect.promise(() =>
-            sql(
-              valueOf("database"),
-              `insert into orders (customer, item) values ('${customer}', 'Tea')`
-            )
-          )
+          query(`insert into orders (customer, item) values ('${customer}', 'Tea')`)
         yield* insert("before")
         yield* until(() => pages.every(({ customers }) => customers.includes("before")))
+        if (log.includes("nats nats:")) {
+          const held = query("select name from realtime.leases order by name")
+          expect(yield* Effect.repeat(held, { until: (rows) => rows.length === 2 })).toEqual([
+            { name: "effect-realtime live" },
+            { name: "reader" }
+          ])
+        }
+        // A node that changes to the one that listens for all may lose some.
+        let sent = 0
+        yield* Effect.suspend(() =>
+          query(`select pg_notify('system_notifications', '{"type":"info","message":"${sent++}"}')`)
+        ).pipe(
+          Effect.repeat({
+            until: () =>
+              pages[0]!.notices.some((one) => pages.every(({ notices }) => notices.includes(one)))
+          })
+        )
+        for (const { notices } of pages) expect(new Set(notices).size).toBe(notices.length)
         const { pid } = nodes().get("2")!
         process.kill(pid, "SIGKILL")
         yield* insert("during")

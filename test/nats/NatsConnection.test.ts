@@ -1,7 +1,8 @@
 /** The connection to a real NATS server: its start, its loss, its limits and its rights. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Redacted, Stream, SubscriptionRef } from "effect"
+import { Effect, Logger, Metric, Redacted, Stream, SubscriptionRef } from "effect"
 import * as NatsConnection from "../../src/nats/NatsConnection.ts"
+import * as metrics from "../../src/server/internal/metrics.ts"
 import { hop } from "../support/hop.ts"
 import { executablePath, natsServer } from "../support/natsServer.ts"
 import { until } from "../support/until.ts"
@@ -80,25 +81,43 @@ describe.skipIf(executablePath === undefined)("NatsConnection", () => {
       }).pipe(Effect.scoped)
   )
 
-  it.live("goes on by itself after its password was wrong for many attempts at run time", () =>
-    Effect.gen(function* () {
-      const server = yield* natsServer(user(""))
-      let attempts = 0
-      const between = yield* hop({ host: "127.0.0.1", port: server.port }, () => {
-        attempts++
-        return () => undefined
+  it.live(
+    "goes on by itself after its password was wrong for many attempts at run time, with one line for each change",
+    () => {
+      const lines: Array<string> = []
+      const logger = Logger.make(({ logLevel, message }) => {
+        if (logLevel !== "Debug") lines.push(`${logLevel} ${String(message)}`)
       })
-      const servers = `127.0.0.1:${between.port}`
-      const one = yield* NatsConnection.make({ servers, ...node, ...quick })
-      const got = yield* texts(one, "a")
-      yield* server.reload(user("").replace("right", "another"))
-      yield* reaches(one, "down")
-      yield* until(() => attempts > 10)
-      yield* server.reload(user(""))
-      yield* reaches(one, "up")
-      one.publish("a", "back")
-      yield* until(() => got.includes("back"))
-    }).pipe(Effect.scoped)
+      return Effect.gen(function* () {
+        const server = yield* natsServer(user(""))
+        let attempts = 0
+        const between = yield* hop({ host: "127.0.0.1", port: server.port }, () => {
+          attempts++
+          return () => undefined
+        })
+        const servers = `127.0.0.1:${between.port}`
+        const reconnects = Effect.map(Metric.value(metrics.natsReconnects), ({ count }) => count)
+        const up = Effect.map(Metric.value(metrics.natsUp), ({ value }) => value)
+        const before = yield* reconnects
+        const one = yield* NatsConnection.make({ servers, ...node, ...quick })
+        const got = yield* texts(one, "a")
+        expect([lines, yield* up]).toEqual([[], 1])
+        yield* server.reload(user("").replace("right", "another"))
+        yield* reaches(one, "down")
+        expect(yield* up).toBe(0)
+        yield* until(() => attempts > 10)
+        yield* server.reload(user(""))
+        yield* reaches(one, "up")
+        one.publish("a", "back")
+        yield* until(() => got.includes("back"))
+        expect([yield* up, (yield* reconnects) - before]).toEqual([1, 1])
+        // The server ends the connection, and then rejects each attempt.
+        const warnings = lines.slice(0, -1)
+        expect([1, 2]).toContain(warnings.length)
+        for (const line of warnings) expect(line).toMatch(/^Warn The connection to NATS is down/)
+        expect(lines.at(-1)).toBe("Info The connection to NATS is up again")
+      }).pipe(Effect.scoped, Effect.provide(Logger.layer([logger])))
+    }
   )
 
   it.live("proves its rights, and names the operation and the subject that it may not use", () =>

@@ -4,6 +4,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Queue, Redacted, Scope, Semaphore } from "effect"
 import * as LiveSource from "../../src/nats/internal/liveSource.ts"
 import type { Lease } from "../../src/nats/internal/bridging.ts"
+import * as Sealed from "../../src/nats/internal/sealed.ts"
 import * as NatsConnection from "../../src/nats/NatsConnection.ts"
 import * as NatsNotificationSource from "../../src/nats/NatsNotificationSource.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
@@ -28,15 +29,22 @@ const oneLease = (): Lease => {
     )
 }
 
+const keys = {
+  current: () => ({ identity: "database", secrets: ["secret"] }),
+  again: Effect.void
+}
+
 /** A node on a database in this process, with a connection of its own. */
 const node = (
   address: string,
   inner: NotificationSource["Service"],
   lease?: Lease
 ): Effect.Effect<NotificationSource["Service"], NatsConnection.StartError, Scope.Scope> =>
-  Effect.flatMap(NatsConnection.make({ servers: address, backoff }), (connection) =>
-    LiveSource.make({ inner, connection, lease, prefix: () => "test.live" })
-  )
+  Effect.gen(function* () {
+    const connection = yield* NatsConnection.make({ servers: address, backoff })
+    const sealed = yield* Sealed.make(connection, "test", keys)
+    return yield* LiveSource.make({ inner, sealed, lease })
+  })
 
 /** Two nodes of one database: the first is the bridge, the second is the one under test. */
 const fed = Layer.effectContext(

@@ -176,7 +176,7 @@ describe("PgInstaller", () => {
       expect([Tables.lobby.table, Tables.Notices.table]).toEqual([Tables.Messages.table, undefined])
       const none = run("--definitions", "src/PgType.ts")
       expect([none.status, none.stderr]).toEqual([
-        1,
+        64,
         expect.stringContaining("The module src/PgType.ts exports no Channel.table.")
       ])
     }).pipe(Effect.scoped, Effect.provide(layerDatabase))

@@ -1,7 +1,7 @@
 /** Several nodes that are fed by one of them, on real PostgreSQL; what carries the ticks is in memory. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Exit, Layer, Metric, Scope, Stream } from "effect"
+import { Context, Effect, Exit, Layer, Logger, Metric, Scope, Stream } from "effect"
 import * as metrics from "../../src/server/internal/metrics.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import { feedNetwork, type FeedNetwork } from "../support/feedNetwork.ts"
@@ -84,22 +84,44 @@ describe("Nodes with a feed", () => {
       }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
-  it.live("another node reads for all when the elected one ends", () =>
-    Effect.gen(function* () {
-      const network = feedNetwork()
-      const first = yield* node(network, "one")
-      yield* until(() => network.ticks > 0)
-      const second = yield* node(network, "two")
-      yield* second.reader.position
-      yield* publish(1, 5)
-      yield* until(() => second.got.length >= 5)
-      yield* first.close
-      const before = network.ticks
-      yield* publish(6, 10)
-      yield* until(() => network.ticks > before + 2)
-      yield* publish(11, 15)
-      yield* until(() => second.got.length >= 15)
-      expect(second.got).toEqual(upTo(15))
-    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  it.live(
+    "another node reads for all when the elected one ends, which logs and metrics show",
+    () => {
+      const lines: Array<string> = []
+      const logger = Logger.make(({ message }) => void lines.push(String(message)))
+      const leases = Effect.gen(function* () {
+        const labelled = { lease: "reader" }
+        const held = yield* Metric.value(Metric.withAttributes(metrics.leasesHeld, labelled))
+        const taken = yield* Metric.value(Metric.withAttributes(metrics.leasesTaken, labelled))
+        return { held: Number(held.value), taken: Number(taken.count) }
+      })
+      return Effect.gen(function* () {
+        const network = feedNetwork()
+        const start = yield* leases
+        const first = yield* node(network, "one")
+        yield* until(() => network.ticks > 0)
+        expect(yield* leases).toEqual({ held: start.held + 1, taken: start.taken + 1 })
+        const second = yield* node(network, "two")
+        yield* second.reader.position
+        yield* publish(1, 5)
+        yield* until(() => second.got.length >= 5)
+        yield* first.close
+        const before = network.ticks
+        yield* publish(6, 10)
+        yield* until(() => network.ticks > before + 2)
+        yield* publish(11, 15)
+        yield* until(() => second.got.length >= 15)
+        expect(second.got).toEqual(upTo(15))
+        expect(yield* leases).toEqual({ held: start.held + 1, taken: start.taken + 2 })
+        expect(lines.filter((line) => line.includes("reads the outbox"))).toEqual([
+          "This node reads the outbox for all nodes",
+          "This node reads the outbox for all nodes"
+        ])
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(layerInstalled()),
+        Effect.provide(Logger.layer([logger]))
+      )
+    }
   )
 })

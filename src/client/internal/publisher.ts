@@ -8,8 +8,10 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Tracer from "effect/Tracer"
 import type { Channel, Delivery } from "../../Channel.ts"
 import { toJson } from "../../ChannelBase.ts"
 import {
@@ -62,6 +64,12 @@ export interface PublishOptions {
    * one. A volatile channel has no keys, and ignores it.
    */
   readonly key?: string | undefined
+  /**
+   * The trace context of the publish as W3C `traceparent`, to which the server links its span. Default: that
+   * of the current span of the Effect, where its program has a tracer of its own. A volatile channel
+   * ignores it.
+   */
+  readonly trace?: string | undefined
 }
 
 /**
@@ -81,6 +89,13 @@ export interface Publisher extends Above {
   readonly waiting: Readable<Size>
 }
 
+/** The trace context of a fiber whose program has a tracer of its own. */
+const traceOf = (context: Context.Context<never>): string | undefined => {
+  if (Context.get(context, Tracer.Tracer) === Tracer.nativeTracer) return undefined
+  const span = Context.getOrUndefined(context, Tracer.ParentSpan)
+  return span && `00-${span.traceId}-${span.spanId}-0${span.sampled ? 1 : 0}`
+}
+
 export const make = (
   connection: Connection,
   { after }: Time,
@@ -98,8 +113,9 @@ export const make = (
   let spent = 0
   let frameBytes = defaultFrameBytes
 
-  const tooLarge = ({ bytes, channel, key }: Message) => {
-    const limit = frameBytes - envelopeBytes - bytesOf(JSON.stringify(key))
+  const tooLarge = ({ bytes, channel, key, trace }: Message) => {
+    const more = trace === undefined ? 0 : 9 + bytesOf(JSON.stringify(trace))
+    const limit = frameBytes - envelopeBytes - bytesOf(JSON.stringify(key)) - more
     return bytes > limit ? new PayloadTooLarge({ channel, bytes, limit }) : undefined
   }
 
@@ -120,7 +136,7 @@ export const make = (
   }
 
   const send = (message: Queued) => {
-    const { channel, json, key, settle } = message
+    const { channel, json, key, settle, trace } = message
     const done: Queued["settle"] = (outcome) => {
       unanswered.delete(timer)
       settle(outcome)
@@ -133,7 +149,8 @@ export const make = (
     unanswered.add(timer)
     const data: unknown = JSON.parse(json)
     const within = Math.ceil(message.left())
-    connection.request({ type: "publish", channel, within, key, data }, (answer) => {
+    const traced = trace === undefined ? {} : { trace }
+    connection.request({ type: "publish", channel, within, key, ...traced, data }, (answer) => {
       timer()
       if (answer.type !== "error") return done(Exit.void)
       if (answer.code === "publish/expired") message.expire()
@@ -182,7 +199,8 @@ export const make = (
         if (key.length > 64 || !/^[^\0\ud800-\udfff]+$/u.test(key)) {
           return yield* new InvalidKey({ channel: channel.name, key })
         }
-        const message = { channel: channel.name, key, json, bytes: bytesOf(json) }
+        const trace = options?.trace ?? traceOf(yield* Effect.context<never>())
+        const message = { channel: channel.name, key, json, bytes: bytesOf(json), trace }
         const error = tooLarge(message)
         if (error !== undefined) return yield* error
         if (isVolatile) return yield* volatile.publish(channel, json)

@@ -14,11 +14,10 @@ import { waitUntilUp } from "../../server/internal/waitUntilUp.ts"
 import type { NotificationSource } from "../../server/NotificationSource.ts"
 import type { NodeLease } from "../../server/OutboxReader.ts"
 import { channelNameFault } from "../../Protocol.ts"
-import type { Connection } from "./connection.ts"
 import { LiveBridge } from "./liveBridge.ts"
 import { type Ask, askOf, bridgeName, numberedText } from "./liveFrames.ts"
+import type { Sealed } from "./sealed.ts"
 import { channelToken } from "./subjects.ts"
-import { textOf } from "./text.ts"
 
 /** Takes a lease, as the reader of the outbox does. */
 export type Lease = (name: string) => Effect.Effect<NodeLease, never, Scope.Scope>
@@ -26,12 +25,12 @@ export type Lease = (name: string) => Effect.Effect<NodeLease, never, Scope.Scop
 const beatEvery = 250
 /** Milliseconds without NATS after which another node may be the bridge. */
 const withoutNats = 3000
-const leaseName = "effect-realtime live"
+const leaseName = "listener"
 
 /** Requests for channels, each below the size of a message. */
-export const askTexts = ({ ch, ...ask }: Ask, maxPayload: number): ReadonlyArray<string> => {
+export const askTexts = ({ ch, ...ask }: Ask, maxBytes: number): ReadonlyArray<string> => {
   // A name has at most 63 bytes, and three more as JSON.
-  const each = Math.max(1, Math.floor((Math.min(maxPayload, 65_536) - 500) / 66))
+  const each = Math.max(1, Math.floor((Math.min(maxBytes, 65_536) - 500) / 66))
   const texts: Array<string> = []
   for (let from = 0; from < ch.length; from += each) {
     texts.push(JSON.stringify({ ...ask, ch: ch.slice(from, from + each) }))
@@ -40,10 +39,9 @@ export const askTexts = ({ ch, ...ask }: Ask, maxPayload: number): ReadonlyArray
 }
 
 interface BridgingOptions {
-  readonly connection: Connection
+  readonly sealed: Sealed
   readonly inner: NotificationSource["Service"]
   readonly lease: Lease
-  readonly prefix: () => string | undefined
   /** The incarnation of this node. */
   readonly self: string
   readonly now: () => number
@@ -53,12 +51,13 @@ interface BridgingOptions {
 
 export const run = (options: BridgingOptions): Effect.Effect<never> =>
   Effect.gen(function* () {
-    yield* waitUntilUp(options.connection.state)
+    yield* waitUntilUp(options.sealed.state)
     const held = yield* options.lease(leaseName)
-    yield* Effect.raceAllFirst([acts(options, held), held.lost, natsIsGone(options.connection)])
-  }).pipe(Effect.scoped, Effect.forever)
+    yield* Effect.raceAllFirst([acts(options, held), held.lost, natsIsGone(options.sealed)])
+    yield* Effect.logInfo("This node no longer listens to the live channels of others")
+  }).pipe(Effect.scoped, Effect.forever, Effect.annotateLogs("component", "effect-realtime nats"))
 
-const natsIsGone = ({ state }: Connection): Effect.Effect<void> =>
+const natsIsGone = ({ state }: Sealed): Effect.Effect<void> =>
   SubscriptionRef.changes(state).pipe(
     Stream.switchMap((now) =>
       now === "up" ? Stream.never : Stream.fromEffect(Effect.sleep(withoutNats))
@@ -68,15 +67,16 @@ const natsIsGone = ({ state }: Connection): Effect.Effect<void> =>
   )
 
 const acts = (
-  { acting, connection, inner, now, prefix, self }: BridgingOptions,
+  { acting, inner, now, sealed, self }: BridgingOptions,
   held: NodeLease
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
+    const { prefix } = sealed
     const at = prefix()
     if (at === undefined) return yield* Effect.sleep(beatEvery)
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const publish = (subject: string, text: string): void => {
-      if (held.held()) connection.publish(`${at}.live.${subject}`, text)
+      if (held.held()) sealed.publish(`${at}.live.${subject}`, text)
     }
     const b = bridgeName(held.term, self)
     const bridge = new LiveBridge({
@@ -105,11 +105,11 @@ const acts = (
           bridge.close()
         })
     )
-    yield* connection.subscribe(`${at}.live.ask`, (data) => {
-      const ask = askOf(textOf(data))
+    yield* sealed.subscribe(`${at}.live.ask`, (text) => {
+      const ask = askOf(text)
       if (ask !== undefined && ask.n !== self) bridge.ask(ask)
     })
-    yield* Effect.logDebug("This node listens to live channels for the others")
+    yield* Effect.logInfo("This node listens to the live channels of all nodes")
     while (prefix() === at) {
       const linked = (yield* SubscriptionRef.get(inner.state)) === "up"
       publish("beat", JSON.stringify(bridge.beat(linked)))

@@ -19,9 +19,11 @@ import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
+import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { errorText } from "../../internal/errorText.ts"
+import * as metrics from "../../server/internal/metrics.ts"
 import * as Reconnecting from "../../server/internal/reconnecting.ts"
 import { type NatsDeaf, NatsForbidden, NatsRefused, NatsUnreachable } from "./connectionErrors.ts"
 import type { ResolvedConnection } from "./connectionOptions.ts"
@@ -171,6 +173,10 @@ export const make = ({
       { interruptible: true }
     )
 
+    let wasUp = false
+    /** What was logged since the connection was up: one line for each kind of failure. */
+    let trouble: "lost" | "rejected" | undefined
+
     /** One connection, from connect to loss. */
     const session = (onUp: Effect.Effect<void>) =>
       Effect.gen(function* () {
@@ -187,7 +193,10 @@ export const make = ({
         yield* Effect.addFinalizer(() =>
           Effect.suspend(() => {
             present = undefined
-            return SubscriptionRef.set(state, "down")
+            return Effect.andThen(
+              Metric.update(metrics.natsUp, 0),
+              SubscriptionRef.set(state, "down")
+            )
           })
         )
         for (const one of listeners) sub(made, one)
@@ -196,6 +205,11 @@ export const make = ({
         }
         maxPayload = made.info?.max_payload ?? maxPayload
         yield* onUp
+        yield* Metric.update(metrics.natsUp, 1)
+        if (wasUp) yield* Metric.update(metrics.natsReconnects, 1)
+        wasUp = true
+        if (trouble !== undefined) yield* Effect.logInfo("The connection to NATS is up again")
+        trouble = undefined
         yield* SubscriptionRef.set(state, "up")
         yield* Deferred.succeed(started, undefined)
         const beating = Effect.gen(function* () {
@@ -226,12 +240,17 @@ export const make = ({
           else if (startWithout) yield* Deferred.succeed(started, undefined)
           else yield* Deferred.fail(started, new NatsUnreachable({ servers, cause: error }))
         }
+        const kind = isRefusal(error) ? "rejected" : "lost"
+        const known = trouble === kind
+        trouble = kind
         return {
+          known,
           text: (delay: number) =>
             `The connection to NATS is down, next try in ${delay} ms: ${errorText(error)}`
         }
       })
 
+    yield* Metric.update(metrics.natsUp, 0)
     const reconnecting = yield* Reconnecting.make(policy, { fromStart: false })
     yield* reconnecting(session, onFailure).pipe(
       Effect.annotateLogs("component", "effect-realtime nats"),

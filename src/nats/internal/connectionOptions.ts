@@ -28,9 +28,9 @@ export interface ConnectionOptions {
   /** The user, with `password`. */
   readonly user?: string | undefined
   /** The password of `user`. */
-  readonly password?: Redacted.Redacted | undefined
+  readonly password?: Redacted.Redacted | string | undefined
   /** A token instead of a user. */
-  readonly token?: Redacted.Redacted | undefined
+  readonly token?: Redacted.Redacted | string | undefined
   /** The path of a `.creds` file, which is read again at each connect. */
   readonly credentialsFile?: string | undefined
   /** Another proof of this node: see the authenticators of `@nats-io/transport-node`. */
@@ -57,7 +57,10 @@ export interface ConnectionOptions {
    * can be. Without it the layer fails with `NatsUnreachable`. A rejected login always fails the start.
    */
   readonly startWithout?: boolean | undefined
-  /** When to reconnect, default `Backoff.link`, for ever. */
+  /**
+   * When to reconnect, default `Backoff.link`: at once after 30 s up, then full jitter, 100 ms doubling to 10 s,
+   * for ever.
+   */
   readonly backoff?: Backoff.Policy | undefined
 }
 
@@ -72,6 +75,9 @@ export interface ResolvedConnection {
   readonly startWithout: boolean
   readonly policy: Backoff.Policy
 }
+
+const plain = (secret: Redacted.Redacted | string): string =>
+  typeof secret === "string" ? secret : Redacted.value(secret)
 
 const scheme = /^(?:(?:nats|tls):\/\/)?(?:([^@]*)@)?([^@/,]+)\/?$/
 
@@ -140,8 +146,8 @@ export const resolvedConnection = (options: ConnectionOptions): ResolvedConnecti
         ignoreClusterUpdates: true,
         noAsyncTraces: true,
         ...(user === undefined ? {} : { user }),
-        ...(password === undefined ? {} : { pass: Redacted.value(password) }),
-        ...(token === undefined ? {} : { token: Redacted.value(token) }),
+        ...(password === undefined ? {} : { pass: plain(password) }),
+        ...(token === undefined ? {} : { token: plain(token) }),
         ...(proof === undefined ? {} : { authenticator: proof }),
         ...(tls === undefined ? {} : { tls })
       }

@@ -1,7 +1,7 @@
 /**
  * Live channels over NATS: one node listens for all, and each node listens by itself where there is none.
  *
- * In: the source of this node on PostgreSQL, the connection to NATS, and the lease of the bridge. Out: a
+ * In: the source of this node on PostgreSQL, the subjects of the database, and the lease of the bridge. Out: a
  * `NotificationSource`. A channel changes between the two ways with a loss, because nothing says which
  * notifications both had. The numbers are `LiveNode`'s, what the bridge does is `LiveBridge`'s.
  */
@@ -25,11 +25,10 @@ import {
 } from "../../server/NotificationSource.ts"
 import { channelNameFault } from "../../Protocol.ts"
 import * as Bridging from "./bridging.ts"
-import type { Connection } from "./connection.ts"
 import { numberedOf, standingsOf } from "./liveFrames.ts"
 import { LiveNode } from "./liveNode.ts"
+import type { Sealed } from "./sealed.ts"
 import { channelToken } from "./subjects.ts"
-import { textOf } from "./text.ts"
 
 /** Where the notifications of this node arrive from: its own LISTEN, or the bridge. */
 type Way = "own" | "fed"
@@ -64,19 +63,17 @@ const askAgainAfter = 10_000
 
 export interface LiveSourceOptions {
   readonly inner: NotificationSource["Service"]
-  readonly connection: Connection
+  readonly sealed: Sealed
   readonly lease: Bridging.Lease | undefined
-  /** What the subjects begin with now; `undefined` until it is known. */
-  readonly prefix: () => string | undefined
 }
 
 export const make = ({
-  connection,
   inner,
   lease,
-  prefix
+  sealed
 }: LiveSourceOptions): Effect.Effect<NotificationSource["Service"], never, Scope.Scope> =>
   Effect.gen(function* () {
+    const { prefix } = sealed
     const clock = yield* Clock.Clock
     const scope = yield* Effect.scope
     const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
@@ -114,8 +111,8 @@ export const make = ({
       ask: (b, k, ch) => {
         const at = prefix()
         if (at === undefined) return
-        for (const text of Bridging.askTexts({ n: self, b, k, ch }, connection.maxPayload())) {
-          connection.publish(`${at}.live.ask`, text)
+        for (const text of Bridging.askTexts({ n: self, b, k, ch }, sealed.maxBytes())) {
+          sealed.publish(`${at}.live.ask`, text)
         }
       },
       hear: (name, heard) => {
@@ -136,7 +133,7 @@ export const make = ({
     const look = Effect.gen(function* () {
       node.tick()
       innerUp = (yield* SubscriptionRef.get(inner.state)) === "up"
-      natsUp = (yield* SubscriptionRef.get(connection.state)) === "up"
+      natsUp = (yield* SubscriptionRef.get(sealed.state)) === "up"
       const time = now()
       const heard = natsUp && !isBridge && node.bridge() !== undefined
       steadySince = heard ? (steadySince ?? time) : undefined
@@ -170,12 +167,12 @@ export const make = ({
         if (at === undefined) return false
         const { name } = channel
         channel.fed = yield* Deferred.make<void>()
-        yield* connection.subscribe(`${at}.live.c.${channelToken(name)}`, (data) => {
-          const frame = numberedOf(textOf(data))
+        yield* sealed.subscribe(`${at}.live.c.${channelToken(name)}`, (text) => {
+          const frame = numberedOf(text)
           if (frame !== undefined) node.frame(name, frame)
         })
         yield* Effect.addFinalizer(() => Effect.sync(() => node.remove(name)))
-        if (!(yield* connection.flush(patience))) return false
+        if (!(yield* sealed.flush(patience))) return false
         node.add(name)
         return yield* Deferred.await(channel.fed).pipe(
           Effect.as(true),
@@ -278,12 +275,12 @@ export const make = ({
     const hearing = Effect.gen(function* () {
       const at = prefix()
       if (at === undefined) return yield* Effect.sleep(lookEvery)
-      yield* connection.subscribe(`${at}.live.beat`, (data) => {
-        const beat = standingsOf(textOf(data))
+      yield* sealed.subscribe(`${at}.live.beat`, (text) => {
+        const beat = standingsOf(text)
         if (beat !== undefined && !isBridge) node.beat(beat)
       })
-      yield* connection.subscribe(`${at}.live.answer.${self}`, (data) => {
-        const answer = standingsOf(textOf(data))
+      yield* sealed.subscribe(`${at}.live.answer.${self}`, (text) => {
+        const answer = standingsOf(text)
         if (answer !== undefined) node.answer(answer)
       })
       yield* Effect.repeat(Effect.sleep(lookEvery), { until: () => prefix() !== at })
@@ -292,10 +289,9 @@ export const make = ({
     yield* Effect.forkScoped(Effect.forever(hearing))
     if (lease !== undefined) {
       yield* Bridging.run({
-        connection,
+        sealed,
         inner,
         lease,
-        prefix,
         self,
         now,
         acting: (is) => {

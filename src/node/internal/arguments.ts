@@ -58,6 +58,7 @@ const names: Readonly<Record<keyof Options, true>> = {
   maxMembers: true,
   memberRate: true,
   presenceGrace: true,
+  nodes: true,
   origins: true,
   path: true,
   maxMemoryAge: true,
@@ -127,11 +128,14 @@ const checkChannels = (channels: unknown): void => {
 }
 
 const checkOwn = (options: Options): void => {
-  const { channels, listenUrl, maxConnections, schema, startPatience, wake } = options
+  const { channels, listenUrl, maxConnections, nodes, schema, startPatience, wake } = options
   if (channels !== undefined) checkChannels(channels)
   if (listenUrl !== undefined) checkUrl(listenUrl, "listenUrl")
   if (maxConnections !== undefined) {
     count("maxConnections", maxConnections, { unlimited: false })
+  }
+  if (nodes !== undefined && !["bus", "feed", "source"].every((name) => name in Object(nodes))) {
+    throw invalid("nodes", nodes, "what Nats.nodes of effect-realtime/nats makes")
   }
   resolved(options)
   together(options)

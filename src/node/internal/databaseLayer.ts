@@ -1,7 +1,8 @@
 /**
  * The layers of the class that connect to the database: the pool, the link, and the reader of the outbox.
  *
- * In: the database URL and the options. Out: one layer. A server without durable channels has no reader, and one without `control` no bus.
+ * In: the database URL and the options. Out: one layer. A server without durable channels has no reader, and one
+ * without `control` and `nodes` no bus.
  */
 import { PgClient } from "@effect/sql-pg"
 import * as Layer from "effect/Layer"
@@ -30,6 +31,7 @@ type Given = Pick<
   | "maxReplayMemory"
   | "maxReplayQueue"
   | "maxReplays"
+  | "nodes"
   | "startPatience"
   | "wake"
 >
@@ -42,15 +44,13 @@ export const databaseLayer = (
   sockets: Set<Duplex>,
   control: boolean
 ) => {
-  const { listenUrl, maxConnections, startPatience, wake } = options
+  const { listenUrl, maxConnections, nodes, startPatience, wake } = options
   const { maxMemoryAge, maxMemoryBytes, maxMemoryEvents } = options
   const { maxReplayMemory, maxReplayQueue, maxReplays } = options
   const direct = listenUrl === undefined ? undefined : Redacted.make(listenUrl)
   const reads = channels.some(keeps)
   const alone = wake === "poll" && listenUrl === undefined && reads && !channels.some(listens)
-  const source = alone
-    ? Layer.empty
-    : PgNotificationSource.layer({ listenUrl: direct, startPatience })
+  const link = PgNotificationSource.layer({ listenUrl: direct, startPatience })
   const { connection } = Result.getOrThrow(secured({ url: Redacted.make(databaseUrl) }))
   const pool = PgClient.layer({
     ...connection,
@@ -78,6 +78,12 @@ export const databaseLayer = (
       })
     : // Code that uses the reader checks first that a channel is durable.
       (Layer.empty as unknown as ReturnType<typeof OutboxReader.layer>)
+  if (nodes !== undefined) {
+    const reader = reads ? Layer.provideMerge(outbox, nodes.feed) : outbox
+    const source = alone ? Layer.empty : nodes.source.pipe(Layer.provide([link, reader]))
+    return Layer.merge(source, reader).pipe(Layer.provideMerge(nodes.bus), Layer.provideMerge(pool))
+  }
+  const source = alone ? Layer.empty : link
   // Without a link it fails with its own error.
   const bus = control
     ? (PgNodeBus.layer() as Layer.Layer<never, PgNodeBus.StartError, PgClient.PgClient>)

@@ -18,6 +18,7 @@ export const splitOptions = <I>({
   maxStateBytes,
   maxStateRows,
   memberRate,
+  nodes,
   presenceGrace,
   schema,
   startPatience,
@@ -29,7 +30,7 @@ export const splitOptions = <I>({
   const presence = { maxMembers, memberRate, presenceGrace }
   return {
     door: { ...door, channels: door.channels ?? Channel.known() },
-    database: { listenUrl, maxConnections, startPatience, wake, ...memory, ...replays },
+    database: { listenUrl, maxConnections, nodes, startPatience, wake, ...memory, ...replays },
     hub: { maxChannels, maxFilters, maxStateBytes, maxStateRows, ...presence, ...memory },
     schema
   }

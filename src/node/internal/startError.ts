@@ -4,10 +4,12 @@ import type { NoControl } from "../../server/internal/control/controlErrors.ts"
 import type { NoOutbox, NoSource } from "../../server/internal/hub/errors.ts"
 import type { InvalidOption } from "../../server/internal/options.ts"
 import type { ChannelConflict } from "../../server/internal/session/registry.ts"
+import type * as Nodes from "../../server/Nodes.ts"
 import type * as PgNodeBus from "../../server/PgNodeBus.ts"
 import type * as PgNotificationSource from "../../server/PgNotificationSource.ts"
 
 export type StartError =
+  | Nodes.StartError
   | PgNodeBus.StartError
   | PgNotificationSource.StartError
   | ChannelConflict
@@ -19,9 +21,10 @@ export type StartError =
 
 /**
  * Whether the failure may end while the process runs: an operator repairs the database, its roles, its
- * certificate or the pooler.
+ * certificate, the pooler or NATS.
  */
 export const mayPass = ({ _tag }: StartError): boolean =>
+  _tag.startsWith("Nats") ||
   _tag === "DatabaseRefused" ||
   _tag === "ListenNotDelivered" ||
   _tag === "BusForbidden" ||

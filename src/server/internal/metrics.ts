@@ -1,6 +1,12 @@
 /** Every metric of the server wing: its name, its unit, and what it measures. */
 import * as Metric from "effect/Metric"
 
+/** Boundaries of events in a batch. */
+export const batchBounds = [1, 2, 4, 8, 16, 32, 64, 128, 256]
+
+/** Boundaries of durations in seconds, from 1 ms to 30 s. */
+export const secondBounds = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30]
+
 /** Messages that did not match their channel's schema and were delivered as gaps. */
 export const notificationsInvalid = Metric.counter("effect_realtime_notifications_invalid_total", {
   description: "Messages delivered as gaps because they did not match their channel's schema",
@@ -32,9 +38,182 @@ export const feedTicks = Metric.counter("effect_realtime_feed_ticks_total", {
   incremental: true
 })
 
+/**
+ * Leases that this node holds, by `lease`: `reader` reads the outbox for all nodes, `listener` listens to their
+ * live channels, `consumer` runs a consumer.
+ */
+export const leasesHeld = Metric.gauge("effect_realtime_leases_held", {
+  description: "Leases that this node holds, by lease"
+})
+
+/** Leases that this node took, by `lease`: each is another term. */
+export const leasesTaken = Metric.counter("effect_realtime_leases_taken_total", {
+  description: "Leases that this node took, by lease",
+  incremental: true
+})
+
+/** Renewals of a lease that PostgreSQL did not confirm in time, or that another holder made impossible. */
+export const leaseRenewalsFailed = Metric.counter("effect_realtime_lease_renewals_failed_total", {
+  description: "Renewals of a lease that failed, by lease",
+  incremental: true
+})
+
+/** 1 while this node has a connection to NATS, else 0. */
+export const natsUp = Metric.gauge("effect_realtime_nats_up", {
+  description: "Whether this node has a connection to NATS, 1 or 0"
+})
+
+/** Connections to NATS that this node opened after its first one. */
+export const natsReconnects = Metric.counter("effect_realtime_nats_reconnects_total", {
+  description: "Connections to NATS that this node opened after its first one",
+  incremental: true
+})
+
+/**
+ * Messages over NATS that this node dropped, by `reason`: `forged` (no node of this database sent it, or with a
+ * secret that does not hold, or that this node has not read yet), `late` (more than 30 s off), `replayed`.
+ */
+export const natsDropped = Metric.counter("effect_realtime_nats_dropped_total", {
+  description: "Messages over NATS that this node dropped, by reason",
+  incremental: true
+})
+
 /** WebSocket sessions open now. */
 export const sessions = Metric.gauge("effect_realtime_sessions", {
   description: "WebSocket sessions open now"
+})
+
+/** Subscriptions of all sessions. */
+export const subscriptions = Metric.gauge("effect_realtime_subscriptions", {
+  description: "Subscriptions of all sessions"
+})
+
+/** Open channels by `delivery`, also those that linger after their last subscriber. */
+export const channelsOpen = Metric.gauge("effect_realtime_channels", {
+  description: "Open channels, by delivery"
+})
+
+/**
+ * Events that arrived for open channels of this node, by `delivery`: notifications of the link, messages that
+ * the reader handed out, and volatile events of clients, programs and other nodes.
+ */
+export const eventsIn = Metric.counter("effect_realtime_events_in_total", {
+  description: "Events that arrived for open channels, by delivery",
+  incremental: true
+})
+
+/** Events that sessions were sent: one event for 100 subscribers counts 100. Replays count too. */
+export const eventsOut = Metric.counter("effect_realtime_events_out_total", {
+  description: "Events sent to sessions, replays included",
+  incremental: true
+})
+
+/** Bytes of messages that clients sent, without the framing of WebSocket. */
+export const bytesIn = Metric.counter("effect_realtime_bytes_in_total", {
+  description: "Bytes of messages that clients sent",
+  incremental: true
+})
+
+/** Bytes of frames that were written to sockets, with the framing of WebSocket. */
+export const bytesOut = Metric.counter("effect_realtime_bytes_out_total", {
+  description: "Bytes written to sockets",
+  incremental: true
+})
+
+/** The events of each batch that a channel handed to its subscribers; a batch has at most 256. */
+export const batchEvents = Metric.histogram("effect_realtime_batch_events", {
+  description: "Events of a batch",
+  boundaries: batchBounds
+})
+
+/**
+ * Seconds from the write of a durable event, by the clock of the database, until it was written to the sockets
+ * of this node, by the clock of the node. Only channels with a socket count. A transaction that stays open
+ * after the write counts until its commit.
+ */
+export const deliverySeconds = Metric.histogram("effect_realtime_delivery_seconds", {
+  description: "Seconds from the write of a durable event to its sockets",
+  boundaries: secondBounds
+})
+
+/** Bytes that wait for sockets that are busy, of all sessions: events, answers and volatile events. */
+export const mailboxBytes = Metric.gauge("effect_realtime_mailbox_bytes", {
+  description: "Bytes that wait for busy sockets"
+})
+
+/** Seconds that replays took, from the request of a client until the last event of it was sent or waits. */
+export const replaySeconds = Metric.histogram("effect_realtime_replay_seconds", {
+  description: "Seconds from a resume to the end of its replay",
+  boundaries: secondBounds
+})
+
+/** Events of replays that sessions were sent. */
+export const replayEvents = Metric.counter("effect_realtime_replay_events_total", {
+  description: "Events of replays sent to sessions",
+  incremental: true
+})
+
+/** Gaps that subscriptions of clients were sent, by `reason`, as in the frame. */
+export const gaps = Metric.counter("effect_realtime_gaps_total", {
+  description: "Gaps sent to subscriptions, by reason",
+  incremental: true
+})
+
+/**
+ * Cursors from which a client could not resume, by `reason`: `malformed`, `identity` (another database),
+ * `witness` (its event was lost in a crash or a restore), `future`, `retention`, `bounds` (more follows than
+ * `maxReplayEvents` and `maxReplayBytes`), and `memory` for a live channel, of which the node remembers less.
+ */
+export const resets = Metric.counter("effect_realtime_resets_total", {
+  description: "Cursors that could not be resumed, by reason",
+  incremental: true
+})
+
+/** Times that a session with PostgreSQL was up again after a loss, by `session`: `link` or `reader`. */
+export const reconnects = Metric.counter("effect_realtime_reconnects_total", {
+  description: "Returns of a session with PostgreSQL after its loss, by session",
+  incremental: true
+})
+
+/** 1 while the link listens, else 0. */
+export const linkUp = Metric.gauge("effect_realtime_link_up", {
+  description: "Whether the link to PostgreSQL listens, 1 or 0"
+})
+
+/** 1 while the reader of the outbox reads, else 0. */
+export const readerUp = Metric.gauge("effect_realtime_reader_up", {
+  description: "Whether the reader of the outbox reads, 1 or 0"
+})
+
+/** Seconds since the reader had handed out everything up to a position. It looks at least once a second. */
+export const readerLag = Metric.gauge("effect_realtime_reader_lag_seconds", {
+  description: "Seconds since the reader of the outbox stood at the present"
+})
+
+/** Age of the event that a consumer of this node handles, the oldest of all of them; 0 while they wait. */
+export const consumerLag = Metric.gauge("effect_realtime_consumer_lag_seconds", {
+  description: "Age of the event that the slowest consumer handles"
+})
+
+/**
+ * Messages in the outbox at most: ids from the oldest to the newest one. Transactions that were rolled back
+ * used ids too. Read every 10 s by a node that does the upkeep.
+ */
+export const outboxRows = Metric.gauge("effect_realtime_outbox_rows", {
+  description: "Messages in the outbox at most"
+})
+
+/** Bytes of the outbox on disk, with its indexes. As `outboxRows`. */
+export const outboxBytes = Metric.gauge("effect_realtime_outbox_bytes", {
+  description: "Bytes of the outbox on disk"
+})
+
+/**
+ * How long the oldest transaction is open that writes, as far as the reader of this node has seen it. It keeps
+ * PostgreSQL from vacuuming, and consumers from what it wrote.
+ */
+export const oldestTransaction = Metric.gauge("effect_realtime_oldest_transaction_seconds", {
+  description: "Seconds that the oldest transaction that writes is open"
 })
 
 /** Times a session's backlog was dropped because its socket did not keep up. */

@@ -10,6 +10,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Backoff from "../../Backoff.ts"
+import { begin, nowhere } from "./tracing.ts"
 
 /** What to do after a failure that is retried. */
 export interface Pause {
@@ -29,11 +30,12 @@ export type Reconnecting = <A, E, R, E2, R2>(
 
 /**
  * Makes a loop. It counts consecutive failures over all its calls. An attempt counts as healthy since it
- * ran `onUp`; with `fromStart`, since the wait before it ended.
+ * ran `onUp`; with `fromStart`, since the wait before it ended. `name` is that of the spans: one from the
+ * beginning of an attempt until it is up, and one without a duration at its loss.
  */
 export const make = (
   policy: Backoff.Policy,
-  { fromStart }: { readonly fromStart: boolean }
+  { fromStart, name }: { readonly fromStart: boolean; readonly name?: string }
 ): Effect.Effect<Reconnecting> =>
   Effect.map(Backoff.make(policy), (backoff): Reconnecting => {
     /** When the last wait ended. */
@@ -42,11 +44,16 @@ export const make = (
       Effect.gen(function* () {
         while (true) {
           let upAt = fromStart ? waited : undefined
-          const onUp = Effect.map(Clock.currentTimeMillis, (now) => {
+          const connecting = name === undefined ? nowhere : yield* begin(`realtime.${name}.connect`)
+          const onUp = Effect.flatMap(Clock.currentTimeMillis, (now) => {
             upAt = now
+            return connecting(Exit.void)
           })
-          const exit = yield* Effect.exit(attempt(onUp))
+          const exit = yield* Effect.exit(Effect.onExit(attempt(onUp), connecting))
           if (Exit.isSuccess(exit)) return exit.value
+          if (name !== undefined && upAt !== undefined) {
+            yield* Effect.flatMap(begin(`realtime.${name}.lost`), (end) => end(exit))
+          }
           const now = yield* Clock.currentTimeMillis
           const pause = yield* onFailure(exit.cause, now)
           const usual = yield* backoff.delay(upAt === undefined ? 0 : now - upAt)

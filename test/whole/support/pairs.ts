@@ -17,7 +17,8 @@ export const Part = Schema.Struct({
 export type Part = typeof Part.Type
 export const Parts = Channel.table("parts", Part, { key: "id", filter: "status" })
 
-export const createParts = `create table parts (id int primary key, pair int not null, status text not null, version int not null)`
+/** A version is never used twice, also where a row is deleted and inserted again. */
+export const createParts = `create table parts (id int primary key, pair int not null, status text not null, version serial)`
 
 const pairs = 20
 const statuses = ["new", "sent"]
@@ -29,8 +30,9 @@ export const changePair = ({ chance, int, pick }: Random) => {
   const status = pick(statuses)
   const statement = chance(0.2)
     ? `delete from parts where pair = ${pair}`
-    : `insert into parts select ${pair} * 2 + n, ${pair}, '${status}', 1 from generate_series(0, 1) n
-       on conflict (id) do update set status = excluded.status, version = parts.version + 1`
+    : `with drawn as materialized (select nextval('parts_version_seq') v)
+       insert into parts select ${pair} * 2 + n, ${pair}, '${status}', v from generate_series(0, 1) n, drawn
+       on conflict (id) do update set status = excluded.status, version = excluded.version`
   return PgClient.PgClient.use((sql) =>
     sql.withTransaction(
       // The lock keeps the order in which a pair's rows are changed.
@@ -59,7 +61,7 @@ const text = (rows: ReadonlyArray<Part>) =>
 
 /** The rows of clients, one filter after the other. */
 export class Collections {
-  /** Rows that were live and are not those of one position, or of the filter. */
+  /** Rows that were live and are not those of one position or of the filter, or older than before. */
   readonly wrong: Array<unknown> = []
   /** Live collections that were looked at. */
   compared = 0
@@ -67,6 +69,8 @@ export class Collections {
   stale = 0
   readonly #all: Array<{
     readonly where: (typeof wheres)[number]
+    /** The newest version of each row so far. */
+    readonly newest: Map<number, number>
     rows: ReadonlyArray<Part>
     status: string
   }> = []
@@ -86,23 +90,25 @@ export class Collections {
     )
   }
 
-  /** Follows the rows of another client until the scope closes. */
+  /** Makes a client and follows its rows until the scope closes. */
   add(url: string | ReadonlyArray<string>) {
     return Effect.gen({ self: this }, function* () {
       const context = yield* Layer.build(
         RealtimeClient.layer({ url, backoff: { initial: 20, cap: 300, resetAfter: 1000 } })
       )
       const client = yield* Effect.provideContext(RealtimeClient.RealtimeClient, context)
-      yield* this.#follow(client)
+      yield* this.follow(client)
       return client
     })
   }
 
-  #follow(
+  /** Follows the rows of a client until the scope closes. */
+  follow(
     client: RealtimeClient.RealtimeClient["Service"]
   ): Effect.Effect<void, never, Scope.Scope> {
     const where = wheres[this.#all.length % wheres.length]
-    const collection = { where, rows: [] as ReadonlyArray<Part>, status: "loading" }
+    const newest = new Map<number, number>()
+    const collection = { where, newest, rows: [] as ReadonlyArray<Part>, status: "loading" }
     this.#all.push(collection)
     return client.rows(Parts, where === undefined ? {} : { where }).pipe(
       Stream.runForEach(({ rows, status }) =>
@@ -114,6 +120,9 @@ export class Collections {
           this.wrong.push(...halves(rows))
           for (const row of rows) {
             if (where !== undefined && row.status !== where.status) this.wrong.push(row)
+            const before = newest.get(row.id) ?? 0
+            if (row.version < before) this.wrong.push({ ...row, before })
+            newest.set(row.id, row.version)
           }
         })
       ),

@@ -25,6 +25,7 @@ import * as metrics from "../metrics.ts"
 import type { BusTimes } from "./busOptions.ts"
 import type { Carrier } from "./carrier.ts"
 import { CounterWindow } from "./counterWindow.ts"
+import { maxOff, type Secrets } from "./dayKey.ts"
 import * as Envelope from "./envelope.ts"
 import { KnownNodes } from "./knownNodes.ts"
 import { packed, type Parcel, Waiting } from "./outgoing.ts"
@@ -33,13 +34,10 @@ import { maxMessageBytes, Pieces } from "./pieces.ts"
 /** What the keys are made from, and how to read it again. */
 export interface Keys {
   /** `undefined` until they were read once. */
-  readonly current: () => Envelope.Secrets | undefined
+  readonly current: () => Secrets | undefined
   /** Reads them now: a text arrived that they do not decrypt. Fails never. */
   readonly again: Effect.Effect<void>
 }
-
-/** An envelope is dropped when its time differs by more, in milliseconds. */
-const maxOff = 30_000
 
 /** Heartbeats in a row that may stay unheard by their own sender. */
 const maxUnheard = 3

@@ -16,7 +16,7 @@ import { schemaVersion } from "../sql/schema.ts"
 import { SchemaName } from "../sql/schemaName.ts"
 import type { Keys } from "./bus.ts"
 import { BusForbidden } from "./busErrors.ts"
-import type { Secrets } from "./envelope.ts"
+import type { Secrets } from "./dayKey.ts"
 
 /** Milliseconds between two reads. */
 const every = 10_000

@@ -5,16 +5,9 @@
  * encrypted rest: a line of JSON, and after it the raw piece of a message that fits into no envelope. The
  * key of AES-256-GCM is made by HKDF from a secret, the identity of the database, and the day.
  */
-import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from "node:crypto"
+import { createCipheriv, createDecipheriv, type KeyObject, randomBytes } from "node:crypto"
 import type { Node } from "../../NodeBus.ts"
-
-/** What the keys of a database are made from. */
-export interface Secrets {
-  /** The identity of the database. */
-  readonly identity: string
-  /** The newest one first, which encrypts; each decrypts. */
-  readonly secrets: ReadonlyArray<string>
-}
+import { dayOf, keyOf, type Secrets } from "./dayKey.ts"
 
 /** A message or the part of a heartbeat, for the part of a node that joined the topic. */
 export interface BusEntry {
@@ -50,10 +43,6 @@ export type Sort = "beat" | "batch" | "piece" | "goodbye"
 const version = "1"
 const nonceBytes = 12
 const tagBytes = 16
-const dayMillis = 86_400_000
-
-const dayOf = (now: number): number => Math.floor(now / dayMillis)
-
 /** An entry as text, for `headOf`. */
 export const entryText = ({ content, kind, to, topic }: BusEntry): string =>
   JSON.stringify([kind, topic, content ?? null, ...(to === undefined ? [] : [to])])
@@ -103,36 +92,23 @@ export const roomIn = (maxBytes: number, node: Node): number => {
   return Math.floor(((maxBytes - day) * 3) / 4) - nonceBytes - tagBytes - head
 }
 
-const known = new Map<string, Buffer>()
-
-const keyOf = (identity: string, secret: string, day: number): Buffer => {
-  const name = JSON.stringify([identity, secret, day])
-  let key = known.get(name)
-  if (key === undefined) {
-    // Two secrets, and three days.
-    if (known.size > 64) known.clear()
-    const info = `effect-realtime bus ${version} ${day}`
-    key = Buffer.from(hkdfSync("sha256", secret, identity, info, 32))
-    known.set(name, key)
-  }
-  return key
-}
+const purpose = `effect-realtime bus ${version}`
 
 const associated = (identity: string, day: number): Buffer =>
-  Buffer.from(`effect-realtime bus ${version} ${day} ${identity}`)
+  Buffer.from(`${purpose} ${day} ${identity}`)
 
 /** The text of an envelope. */
 export const seal = ({ identity, secrets }: Secrets, draft: EnvelopeDraft): string => {
   const day = dayOf(draft.time)
   const nonce = randomBytes(nonceBytes)
-  const cipher = createCipheriv("aes-256-gcm", keyOf(identity, secrets[0]!, day), nonce)
+  const cipher = createCipheriv("aes-256-gcm", keyOf(purpose, identity, secrets[0]!, day), nonce)
   cipher.setAAD(associated(identity, day))
   const sealed = Buffer.concat([cipher.update(plainOf(draft)), cipher.final()])
   const all = Buffer.concat([nonce, cipher.getAuthTag(), sealed])
   return `${version}.${day}.${all.toString("base64url")}`
 }
 
-const decrypted = (all: Buffer, key: Buffer, aad: Buffer): Buffer | undefined => {
+const decrypted = (all: Buffer, key: KeyObject, aad: Buffer): Buffer | undefined => {
   const decipher = createDecipheriv("aes-256-gcm", key, all.subarray(0, nonceBytes))
   decipher.setAAD(aad)
   decipher.setAuthTag(all.subarray(nonceBytes, nonceBytes + tagBytes))
@@ -187,7 +163,7 @@ export const unseal = (
   if (Math.abs(day - dayOf(now)) > 1) return undefined
   const all = Buffer.from(parts[2]!, "base64url")
   for (const secret of secrets) {
-    const plain = decrypted(all, keyOf(identity, secret, day), associated(identity, day))
+    const plain = decrypted(all, keyOf(purpose, identity, secret, day), associated(identity, day))
     if (plain !== undefined) return envelopeOf(plain)
   }
   return undefined

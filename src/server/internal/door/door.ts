@@ -31,13 +31,14 @@ import { Identities } from "../auth/identities.ts"
 import { checked, type InvalidOption } from "../options.ts"
 import { checkOptions, resolveLimits } from "../limits/limits.ts"
 import * as metrics from "../metrics.ts"
+import { tallyOf } from "../tally.ts"
 import type { Peer } from "../session/peer.ts"
 import { WebSocketPeer } from "./webSocketPeer.ts"
 import { PublishKeys } from "../session/publishKeys.ts"
 import * as Bucket from "../limits/tokenBucket.ts"
 import * as Registry from "../session/registry.ts"
 import { pathOf, withoutSlash } from "./claimedPaths.ts"
-import { Voice } from "../limits/refusalLog.ts"
+import { refusalReasons, Voice } from "../limits/refusalLog.ts"
 import { Revocations } from "../auth/revocations.ts"
 import { type Gate, Session } from "../session/session.ts"
 import type { Refusal } from "../limits/refusalText.ts"
@@ -64,8 +65,8 @@ const listeners = {
     earsOf(this)?.receiveControl()
   },
   message(this: WebSocket, data: Buffer, isBinary: boolean) {
-    if (isBinary) earsOf(this)?.receiveBinary()
-    else earsOf(this)?.receive(data.toString("utf8"))
+    if (isBinary) earsOf(this)?.receiveBinary(data.length)
+    else earsOf(this)?.receive(data.toString("utf8"), data.length)
   },
   close(this: WebSocket) {
     earsOf(this)?.closed()
@@ -159,6 +160,7 @@ export const make = <I, R>(
     const left = yield* Queue.sliding<void>(1)
     const services = yield* Effect.context<never>()
     const runFork = Effect.runForkWith(services)
+    const tally = tallyOf(services)
     const revocations = new Revocations(limits.authorizeTimeout + 2 * tickMillis)
     let sourceIsUp = true
     let draining = false
@@ -175,14 +177,16 @@ export const make = <I, R>(
       )
 
     const voice = new Voice(limits)
-    const byReason = new Map<string, typeof metrics.refused>()
-    /** A counter for each reason. Reasons are fixed words, so they are few. */
+    /** A counter for each reason, there from the start. */
+    const counters = new Map(
+      refusalReasons.map((reason) => {
+        const counter = Metric.withAttributes(metrics.refused, { reason })
+        counter.updateUnsafe(0, services)
+        return [reason, counter]
+      })
+    )
     const countRefused = (reason: string, most?: number): void => {
-      let counter = byReason.get(reason)
-      if (counter === undefined) {
-        counter = Metric.withAttributes(metrics.refused, { reason })
-        byReason.set(reason, counter)
-      }
+      const counter = counters.get(reason) ?? counters.get("other")!
       counter.updateUnsafe(1, services)
       // While the source is down, every wait for it times out, and the source itself logs its loss.
       if (reason === "sourceTimeout" && !sourceIsUp) return
@@ -193,6 +197,7 @@ export const make = <I, R>(
     const context: SessionContext = {
       registry,
       limits,
+      tally,
       slowConsumer: options.slowConsumer ?? "gap",
       publishKeys,
       ...(yield* applicationOf(options, limits.maxTokenAge)),
@@ -256,7 +261,7 @@ export const make = <I, R>(
       socket: Socket,
       credentials: Omit<Credentials, "token">
     ): void => {
-      ws.ears = accept(new WebSocketPeer(ws, socket), credentials)
+      ws.ears = accept(new WebSocketPeer(ws, socket, tally), credentials)
       ws.on("error", listeners.error)
       ws.on("ping", listeners.control)
       ws.on("pong", listeners.control)
@@ -269,8 +274,22 @@ export const make = <I, R>(
       for (const session of sessions) session.tick(time)
       publishKeys.sweep(time)
       revocations.sweep(time)
-      return Metric.update(metrics.sessions, sessions.size)
+      return Effect.void
     })
+    const sumOf = (of: (session: Session) => number) => () => {
+      let sum = 0
+      for (const session of sessions) sum += of(session)
+      return sum
+    }
+    yield* tally.show("sessions", () => sessions.size)
+    yield* tally.show(
+      "subscriptions",
+      sumOf(({ subscriptions }) => subscriptions)
+    )
+    yield* tally.show(
+      "mailboxBytes",
+      sumOf(({ port }) => port.mailbox.bytes)
+    )
     yield* Effect.sleep(tickMillis).pipe(
       // A defect in one tick does not stop later ticks.
       Effect.andThen(Effect.catchDefect(tick, (defect) => Effect.logError("tick", defect))),

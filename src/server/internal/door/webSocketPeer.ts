@@ -5,6 +5,7 @@ import { Socket } from "node:net"
 import type { WebSocket } from "ws"
 import type { Outgoing } from "../hub/outgoing.ts"
 import type { Peer } from "../session/peer.ts"
+import { Tally } from "../tally.ts"
 import { webSocket } from "./webSocket.ts"
 
 /**
@@ -14,20 +15,27 @@ import { webSocket } from "./webSocket.ts"
 export class WebSocketPeer implements Peer {
   readonly #ws: WebSocket
   readonly #socket: Socket
+  readonly #tally: Tally
 
-  constructor(ws: WebSocket, socket: Socket) {
+  constructor(ws: WebSocket, socket: Socket, tally = new Tally()) {
     this.#ws = ws
     this.#socket = socket
+    this.#tally = tally
   }
 
   write(message: Outgoing): boolean {
-    return this.#ws.readyState !== 1 || this.#socket.write(message.bytes(webSocket))
+    return this.#ws.readyState !== 1 || this.#write(message.bytes(webSocket))
+  }
+
+  #write(bytes: Buffer): boolean {
+    this.#tally.bytesOut += bytes.length
+    return this.#socket.write(bytes)
   }
 
   writeAll(messages: ReadonlyArray<Outgoing>): boolean {
     if (messages.length === 1) return this.write(messages[0]!)
     if (this.#ws.readyState !== 1) return true
-    return this.#socket.write(Buffer.concat(messages.map((message) => message.bytes(webSocket))))
+    return this.#write(Buffer.concat(messages.map((message) => message.bytes(webSocket))))
   }
 
   sizeOf(message: Outgoing): number {

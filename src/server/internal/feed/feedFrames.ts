@@ -62,12 +62,13 @@ const encodePage = (
   k: number,
   messages: ReadonlyArray<Message>
 ): string => {
-  const rows = messages.map(({ at, id, match, text, tx }) => [
+  const rows = messages.map(({ at, id, match, text, trace, tx }) => [
     tx,
     id,
     at,
     text.length,
-    match?.length ?? -1
+    match?.length ?? -1,
+    ...(trace === undefined ? [] : [trace])
   ])
   return `${JSON.stringify({ r: reader, n, c: channel, k, rows })}\n${messages
     .map(({ match, text }) => text + (match ?? ""))
@@ -76,7 +77,7 @@ const encodePage = (
 
 /** What a message takes in a page, in bytes. */
 const bytesOf = ({ match, text }: Message): number =>
-  Buffer.byteLength(text) + (match === undefined ? 0 : Buffer.byteLength(match)) + 96
+  Buffer.byteLength(text) + (match === undefined ? 0 : Buffer.byteLength(match)) + 160
 
 /** The frames of a look of a reader that reads every channel. `maxBytes`: the largest frame. */
 export const feedFramesOf = (
@@ -196,7 +197,7 @@ export const parsePageFrame = (text: string): FeedPage | undefined => {
   const messages: Array<Message> = []
   let at = line + 1
   for (const row of rows as ReadonlyArray<ReadonlyArray<unknown>>) {
-    const [tx, id, time, length, matchLength] = row
+    const [tx, id, time, length, matchLength, trace] = row
     if (typeof tx !== "string" || typeof id !== "string" || !digits.test(id)) return undefined
     const end = at + Number(length)
     const next = end + Math.max(0, Number(matchLength))
@@ -206,7 +207,8 @@ export const parsePageFrame = (text: string): FeedPage | undefined => {
       channel: c,
       at: Number(time),
       text: text.slice(at, end),
-      match: Number(matchLength) < 0 ? undefined : text.slice(end, next)
+      match: Number(matchLength) < 0 ? undefined : text.slice(end, next),
+      ...(typeof trace === "string" ? { trace } : {})
     })
     at = next
   }

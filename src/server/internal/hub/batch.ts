@@ -126,6 +126,11 @@ export class Batch extends Outgoing implements Step {
     return undefined
   }
 
+  /** The number of its events. */
+  get count(): number {
+    return this.#sealed === undefined ? this.events.length : this.#sealed.events
+  }
+
   /** Its events, and roughly their bytes: UTF-16 units of JSON. */
   get size(): { readonly events: number; readonly bytes: number } {
     if (this.#sealed !== undefined) return this.#sealed

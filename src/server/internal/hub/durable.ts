@@ -2,6 +2,7 @@
  * Durable delivery: events are rows of the outbox table, and a cursor resumes for as long as the table
  * keeps them.
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
@@ -35,17 +36,39 @@ export const make = (
   { maxFilters, state }: DurableOptions
 ): Effect.Effect<Delivery, never, Scope.Scope> =>
   Effect.gen(function* () {
+    const { tally } = openChannels
+    const clock = yield* Clock.Clock
+    /** Counts items that were handed to the subscribers. */
+    const count = (items: ReadonlyArray<Item>, subscribed: boolean) => {
+      const now = subscribed ? clock.currentTimeMillisUnsafe() : 0
+      for (const item of items) {
+        if (item._tag !== "Batch") continue
+        tally.eventsIn.durable += item.events.length
+        if (!subscribed) continue
+        for (const { at } of item.events) {
+          tally.deliverySeconds.add(Math.max(0, now - at) / 1000)
+        }
+      }
+    }
     const pump = Effect.fnUntraced(function* (channel: DurableChannel, queue: Queue.Dequeue<Item>) {
       while (true) {
         const items = yield* Queue.takeAll(queue)
-        yield* channel.told.tell(channel.name, channel.receive(items))
+        const missing = channel.receive(items)
+        count(items, channel.subscribed)
+        yield* channel.told.tell(channel.name, missing)
       }
     })
 
     const kind = yield* openChannels.kind("durable", (name) =>
       Effect.gen(function* () {
         const queue = yield* outbox.follow(name)
-        const channel = new DurableChannel(name, outbox, toldOf(outbox), maxFilters)
+        const channel = new DurableChannel(
+          name,
+          outbox,
+          toldOf(outbox),
+          maxFilters,
+          tally.batchEvents
+        )
         yield* Effect.forkScoped(pump(channel, queue))
         return channel
       })

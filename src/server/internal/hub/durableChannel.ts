@@ -16,6 +16,7 @@ import { batchesOfFiltered, FilteredView, FilteredViews } from "./filteredViews.
 import type { Missing } from "./invalidMessage.ts"
 import { batchesOfItem } from "./itemBatches.ts"
 import type { Told } from "./gapCounter.ts"
+import type { Distribution } from "../tally.ts"
 import { type View, type ViewJoin, Views } from "./view.ts"
 import { type Narrowed, withoutDigest } from "./viewCursor.ts"
 
@@ -26,14 +27,29 @@ export class DurableChannel extends Views<JoinError> {
   #filtered: Map<object, FilteredViews<JoinError>> | undefined
 
   /** `maxFilters`: the most different filters at once. */
-  constructor(name: string, reader: OutboxReader["Service"], told: Told, maxFilters: number) {
-    super(name, told)
+  constructor(
+    name: string,
+    reader: OutboxReader["Service"],
+    told: Told,
+    maxFilters: number,
+    batchEvents?: Distribution
+  ) {
+    super(name, told, batchEvents)
     this.#reader = reader
     this.#maxFilters = maxFilters
   }
 
   protected override get resumes(): boolean {
     return true
+  }
+
+  /** Whether a socket is subscribed. */
+  get subscribed(): boolean {
+    if (this.#filtered !== undefined) return true
+    for (let view = this.first; view !== undefined; view = view.next) {
+      if (view.subscribed) return true
+    }
+    return false
   }
 
   /** Takes the items that the outbox hands out together. Returns the messages that are gaps. */
@@ -70,7 +86,8 @@ export class DurableChannel extends Views<JoinError> {
       const added: FilteredView<JoinError> = new FilteredView(
         channel,
         (from, part, lease) => this.join(added, from, part, lease),
-        narrowed
+        narrowed,
+        this.batchEvents
       )
       views.add((view = added))
     }

@@ -8,6 +8,7 @@ import type { RealtimeEvent } from "../../../RealtimeEvent.ts"
 import type { Batch } from "./batch.ts"
 import type { SendError } from "./delivery.ts"
 import type { Hub } from "./hub.ts"
+import { inSpan } from "../tracing.ts"
 import type { EventBatch, EventsOptions, PublishOptions } from "./realtimeOptions.ts"
 
 /** The channel's codec decodes the batch, so its payloads are of type A. */
@@ -19,13 +20,22 @@ export const eventStreams = ({ deliveryOf }: Hub) => {
       if (channel.fault !== undefined) return Effect.fail(channel.fault)
       const json = Channel.toJson(channel, payload)
       if (Result.isFailure(json)) return Effect.fail(json.failure)
-      return deliveryOf(channel).publish(
-        channel.name,
+      const delivery = deliveryOf(channel)
+      const { name } = channel
+      const sending = delivery.publish(
+        name,
         json.success,
         options?.key,
         undefined,
         channel.latestBy
       )
+      // Pointers and the like are too many for a span each.
+      return delivery.remembers
+        ? inSpan("realtime.publish", () => ({
+            kind: "producer",
+            attributes: { "realtime.channel": name, "realtime.delivery": channel.delivery }
+          }))(sending)
+        : sending
     })
 
   const raw = (channel: Channel.Any, options: EventsOptions | undefined) =>

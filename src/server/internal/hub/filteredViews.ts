@@ -14,14 +14,20 @@ import { FilterIndex } from "./filterIndex.ts"
 import { Missing } from "./invalidMessage.ts"
 import { batchWithout, ItemBatches } from "./itemBatches.ts"
 import { Judged } from "./judged.ts"
+import type { Distribution } from "../tally.ts"
 import { View } from "./view.ts"
 import type { Narrowed } from "./viewCursor.ts"
 
 export class FilteredView<E> extends View<E> {
   readonly filter: Filter
 
-  constructor(channel: Channel.Any, join: View<E>["join"], narrowed: Narrowed) {
-    super(channel, join, true, narrowed)
+  constructor(
+    channel: Channel.Any,
+    join: View<E>["join"],
+    narrowed: Narrowed,
+    batchEvents?: Distribution
+  ) {
+    super(channel, join, true, narrowed, batchEvents)
     this.filter = narrowed.filter
   }
 }

@@ -17,6 +17,7 @@ import { OpenChannels, type OpenOptions } from "./openChannels.ts"
 import * as Presence from "../presence/onBus.ts"
 import type { PresenceOptions } from "../presence/presence.ts"
 import * as PresenceDelivery from "./presence.ts"
+import { tally as tallyOfFiber } from "../tally.ts"
 import * as Volatile from "./volatile.ts"
 
 export interface HubOptions extends OpenOptions, Live.LiveOptions, Durable.DurableOptions {
@@ -41,7 +42,8 @@ export const make = (
   options: HubOptions
 ): Effect.Effect<Hub, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const openChannels = new OpenChannels(options)
+    const tally = yield* tallyOfFiber
+    const openChannels = new OpenChannels(options, tally)
     const deliveries: Readonly<Record<Channel.Any["delivery"], Delivery>> = {
       live: source === undefined ? Live.none : yield* Live.make(source, openChannels, options),
       durable:

@@ -52,6 +52,7 @@ export const make = (
     const budget = new Budget(ring)
     yield* sweeping(budget)
     const told = toldOf(source)
+    const { tally } = openChannels
     const opened = new Map<string, LiveChannel>()
     const pump = new Pump.Pump<Heard>(batchWindow)
     yield* Effect.forkScoped(pump.run)
@@ -76,7 +77,7 @@ export const make = (
       Effect.gen(function* () {
         const channel = yield* Effect.acquireRelease(
           Effect.sync(() => {
-            const channel = new LiveChannel(name, budget, told)
+            const channel = new LiveChannel(name, budget, told, tally.batchEvents)
             opened.set(name, channel)
             return channel
           }),
@@ -88,6 +89,7 @@ export const make = (
         )
         const announced = announceSource && name === notices
         yield* source.listen(name, (heard) => {
+          if (heard !== lost) tally.eventsIn.live++
           pump.push(channel, heard)
           // After the loss itself, so that the ring of the new epoch keeps it.
           if (announced && heard === lost) pump.push(channel, returnNotice)

@@ -13,6 +13,7 @@ import { encodeState } from "../../../internal/frameText.ts"
 import { Batch, type BatchEvent } from "./batch.ts"
 import type { ViewState } from "./delivery.ts"
 import type { Budget } from "../ring.ts"
+import type { Distribution } from "../tally.ts"
 import { type LiveEntry, LiveRing } from "./liveRing.ts"
 import { Missing } from "./invalidMessage.ts"
 import { frameOf } from "./stateFrames.ts"
@@ -70,8 +71,8 @@ export class LiveChannel extends Views {
       }
     | undefined
 
-  constructor(name: string, budget: Budget, told: Told) {
-    super(name, told)
+  constructor(name: string, budget: Budget, told: Told, batchEvents?: Distribution) {
+    super(name, told, batchEvents)
     this.#ring = new LiveRing(budget)
   }
 

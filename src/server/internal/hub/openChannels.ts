@@ -12,6 +12,7 @@ import * as Scope from "effect/Scope"
 import type * as Channel from "../../../Channel.ts"
 import type { InvalidChannelName } from "../../../RealtimeError.ts"
 import { TooManyChannels, type TooManyFilters } from "./errors.ts"
+import { Tally } from "../tally.ts"
 import { one, opening } from "../eventLoopTurns.ts"
 import type { View, Views } from "./view.ts"
 import type { Narrowed } from "./viewCursor.ts"
@@ -51,12 +52,15 @@ export interface Kind<E, F> {
 
 export class OpenChannels {
   readonly #options: OpenOptions
+  /** Counts the open channels, and what they hand to their subscribers. */
+  readonly tally: Tally
   #open = 0
   /** Closes a channel that only lingers; the longest lingering first. */
   readonly #lingering = new Map<string, Effect.Effect<void>>()
 
-  constructor(options: OpenOptions) {
+  constructor(options: OpenOptions, tally = new Tally()) {
     this.#options = options
+    this.tally = tally
   }
 
   /** A delivery's channels; `lookup` opens one until its scope closes. */
@@ -68,7 +72,7 @@ export class OpenChannels {
     return Effect.map(
       RcMap.make({
         idleTimeToLive: this.#options.linger,
-        lookup: (name: string) => Effect.andThen(this.#countIn(keyOf(name)), lookup(name))
+        lookup: (name: string) => Effect.andThen(this.#countIn(delivery, keyOf(name)), lookup(name))
       }),
       (channels): Kind<E, F> => {
         /** Number of users by name. */
@@ -125,7 +129,10 @@ export class OpenChannels {
   }
 
   /** Counts an open channel until the scope closes. At the limit it closes the one that lingers longest. */
-  #countIn(key: string): Effect.Effect<void, TooManyChannels, Scope.Scope> {
+  #countIn(
+    delivery: Channel.Any["delivery"],
+    key: string
+  ): Effect.Effect<void, TooManyChannels, Scope.Scope> {
     return Effect.gen({ self: this }, function* () {
       const { maxChannels } = this.#options
       const [oldest] = this.#lingering
@@ -135,9 +142,11 @@ export class OpenChannels {
       }
       if (this.#open >= maxChannels) return yield* new TooManyChannels({ limit: maxChannels })
       this.#open++
+      this.tally.channels[delivery]++
       yield* Effect.addFinalizer(() =>
         Effect.sync(() => {
           this.#open--
+          this.tally.channels[delivery]--
           this.#lingering.delete(key)
         })
       )

@@ -18,8 +18,9 @@ import type { Batch, BatchEvent, Step } from "./batch.ts"
 import { Missing, toldBy, unsendable } from "./invalidMessage.ts"
 import { invalidChange } from "./rowChange.ts"
 import type { Told } from "./gapCounter.ts"
-import type { Part } from "../outbox/catchUp.ts"
+import type { Part, ResetReason } from "../outbox/catchUp.ts"
 import type { Lease } from "../outbox/sharedReads.ts"
+import type { Distribution } from "../tally.ts"
 import type { TooManyFilters } from "./errors.ts"
 import type { Narrowed } from "./viewCursor.ts"
 
@@ -31,6 +32,8 @@ export interface Sink {
 /** Where a subscriber of a view starts. After the replay it takes every batch with a later tick. */
 export interface ViewJoin {
   readonly state: JoinState
+  /** Why the state is \`reset\`; absent on a live channel, of which the node remembers less. */
+  readonly reason?: ResetReason | undefined
   /** The position before the replay, or the present position without one. */
   readonly cursor: string
   readonly tick: number
@@ -74,6 +77,7 @@ export class View<E = never> {
   readonly label: string | undefined
   readonly #codec: Codec<unknown>
   readonly #options: Exact.Options | undefined
+  readonly #batchEvents: Distribution | undefined
   /** Most channels have one socket. A set for each would cost more memory than the rest. */
   #sink: Sink | undefined
   #sinks: Set<Sink> | undefined
@@ -83,9 +87,11 @@ export class View<E = never> {
     channel: Channel.Any,
     join: View<E>["join"],
     resumes: boolean,
-    narrowed?: Narrowed | undefined
+    narrowed?: Narrowed | undefined,
+    batchEvents?: Distribution | undefined
   ) {
     this.channel = channel
+    this.#batchEvents = batchEvents
     this.narrowed = narrowed
     this.label = narrowed?.label
     this.resumes = resumes
@@ -132,6 +138,7 @@ export class View<E = never> {
 
   hand(batch: Batch): void {
     this.tick = batch.tick
+    if (batch.events.length > 0) this.#batchEvents?.add(batch.events.length)
     if (batch.gap === "source") this.history++
     // `publishUnsafe` does not slide when it is full. The effect does, and never waits.
     if (this.#batches !== undefined && !PubSub.publishUnsafe(this.#batches, batch)) {
@@ -185,12 +192,15 @@ export abstract class Views<E = never> {
   readonly name: string
   /** Logs the messages that are gaps. */
   readonly told: Told
+  /** Counts the events of each batch. */
+  protected readonly batchEvents: Distribution | undefined
   /** The first view; nearly always the only one. */
   protected first: View<E> | undefined
 
-  constructor(name: string, told: Told) {
+  constructor(name: string, told: Told, batchEvents?: Distribution) {
     this.name = name
     this.told = told
+    this.batchEvents = batchEvents
   }
 
   /** Why the channel has no view for one more filter. Only durable channels have such views. */
@@ -206,7 +216,9 @@ export abstract class Views<E = never> {
       const added: View<E> = new View(
         channel,
         (from, part, lease) => this.join(added, from, part, lease),
-        this.resumes
+        this.resumes,
+        undefined,
+        this.batchEvents
       )
       added.next = this.first
       view = this.first = added

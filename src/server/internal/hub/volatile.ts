@@ -27,6 +27,7 @@ export const make = (
 ): Effect.Effect<Delivery, never, Scope.Scope> =>
   Effect.gen(function* () {
     const told = new Told("is dropped")
+    const { tally } = openChannels
     const opened = new Map<string, VolatileChannel>()
     const pump = new Pump.Pump<VolatileEvent>(batchWindow)
     yield* Effect.forkScoped(pump.run)
@@ -38,7 +39,7 @@ export const make = (
     const kind = yield* openChannels.kind("volatile", (name) =>
       Effect.acquireRelease(
         Effect.sync(() => {
-          const channel = new VolatileChannel(name, told)
+          const channel = new VolatileChannel(name, told, tally.batchEvents)
           opened.set(name, channel)
           return channel
         }),
@@ -52,7 +53,9 @@ export const make = (
     /** Takes an event into this node: the one way in, also for events that other nodes publish. */
     const enter = (name: string, event: VolatileEvent): void => {
       const channel = opened.get(name)
-      if (channel !== undefined) pump.push(channel, event)
+      if (channel === undefined) return
+      tally.eventsIn.volatile++
+      pump.push(channel, event)
     }
 
     const sendOn = yield* VolatileBus.make(enter)

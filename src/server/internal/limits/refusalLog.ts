@@ -3,6 +3,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import { closeCodes, errorCodes } from "../../../Protocol.ts"
 import type { ResolvedLimits } from "./limits.ts"
 import { Crossings, Notices, ruleOf, sentence } from "./boundedLog.ts"
 import { isToldByReader, type LimitName, tagOf } from "./refusalText.ts"
@@ -66,6 +67,17 @@ const beneath: Readonly<
     cure: "raise maxReplayQueue (of OutboxReader.layer, or of the class of ./node), or add a node"
   }
 }
+
+/** Every reason for which a door counts refusals: no client can add one. */
+export const refusalReasons: ReadonlyArray<string> = [
+  ...Object.keys(units),
+  ...Object.keys(beneath),
+  ...Object.keys(errorCodes),
+  ...Object.values(closeCodes).map(({ code }) => String(code)),
+  // Of a socket that broke, and of upgrades.
+  ...["1006", "400", "403", "503"],
+  ...["reset", "replay", "upgrade-untaken", "other"]
+]
 
 /** The name of a limit with its value, if known, and the cure. */
 const described = (

@@ -56,7 +56,10 @@ export interface Watched {
 }
 
 /** The channel of the table of a route, or the channel itself: a table of version 3 may have a colon there. */
-const ofTable = (channel: string, known: ReadonlyArray<WatchedTable>): string =>
+export const ofTable = (
+  channel: string,
+  known: ReadonlyArray<Pick<WatchedTable, "channel">>
+): string =>
   channel.startsWith("table_updates_") && !known.some((table) => table.channel === channel)
     ? channel.split(":", 1)[0]!
     : channel
@@ -137,6 +140,24 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
     return { load, compare, check }
   })
 
+/** A watched table whose changes do not arrive. */
+interface Trouble {
+  readonly rel: string
+  readonly channel: string
+  readonly trouble: string
+}
+
+/** The watched tables whose changes do not arrive, without a change of anything. */
+export const troubles = (
+  client: Pick<SqlClient, "unsafe">
+): Effect.Effect<ReadonlyArray<Trouble>, SqlError> =>
+  client.unsafe<Trouble>("select rel, channel, trouble from realtime.troubles()")
+
+export const troubleText = ({ channel, rel, trouble }: Trouble): string => {
+  const of = channel === "" ? "" : ` (channel "${channel}")`
+  return `Watched table ${rel}${of}: ${trouble}.`
+}
+
 /** Changes of a table whose rows are on no route. */
 interface Unrouted {
   readonly rel: string
@@ -163,12 +184,6 @@ const every = "10 seconds"
 const mayLook = `select from pg_proc p join pg_namespace n on n.oid = p.pronamespace
 where n.nspname = 'realtime' and p.proname = 'look'
   and has_schema_privilege(n.oid, 'usage') and has_function_privilege(p.oid, 'execute')`
-
-interface Trouble {
-  readonly rel: string
-  readonly channel: string
-  readonly trouble: string
-}
 
 /**
  * Looks at the watched tables until the scope closes. The database rewrites the triggers of altered tables

@@ -10,6 +10,7 @@
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -18,13 +19,15 @@ import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as Backoff from "../../../Backoff.ts"
 import { type DurableBatch, type DurableGap, OutboxReader } from "../../OutboxReader.ts"
-import type { NodeLease } from "./lease.ts"
+import { consumerLease, type NodeLease } from "./lease.ts"
 import type { OutboxFault } from "./outboxErrors.ts"
 import { sqlMessage, sqlState } from "../link/sqlState.ts"
 import { oldestStatement, parsePlace } from "./outbox.ts"
 import { formatPosition, whole } from "./position.ts"
 import { objects } from "../sql/objects.ts"
 import * as Reconnecting from "../reconnecting.ts"
+import { tally } from "../tally.ts"
+import { inSpan, linksTo } from "../tracing.ts"
 
 /**
  * The name belongs to a consumer of another channel.
@@ -159,6 +162,10 @@ export const consumeItems = <E, R>(
         })
       )
 
+    const clock = yield* Clock.Clock
+    /** When the first event of the batch in hand was written, in milliseconds since 1970. */
+    let handled: number | undefined
+
     let warned = false
     /** Ends the transaction of a worker that lost the lease. */
     const evict = Effect.catchIf(
@@ -174,6 +181,22 @@ export const consumeItems = <E, R>(
             )
       }
     )
+
+    /** A root of its own, with links to the traces of the publishes. */
+    const traced = (item: DurableBatch | DurableGap) =>
+      inSpan("realtime.consume", () => {
+        const events = item._tag === "Batch" ? item.events : []
+        return {
+          root: true,
+          kind: "consumer",
+          links: linksTo(events.map(({ trace }) => trace)),
+          attributes: {
+            "realtime.consumer": name,
+            "realtime.channel": channel,
+            "realtime.events": events.length
+          }
+        }
+      })
 
     /** Handles batches for ever, one at a time, with the permit of `hands`. */
     const round = (lease: NodeLease | undefined, hands: Semaphore.Semaphore) =>
@@ -191,7 +214,10 @@ export const consumeItems = <E, R>(
                   : onGap === undefined
                     ? Effect.fail(new ConsumerGap({ name, channel, reason: item.reason }))
                     : onGap(item)
-            yield* hands.withPermit(move(cursor ?? item.cursor, item.cursor, work))
+            handled = item._tag === "Batch" ? item.events[0]?.at : undefined
+            const moved = move(cursor ?? item.cursor, item.cursor, work)
+            yield* hands.withPermit(item._tag === "Position" ? moved : traced(item)(moved))
+            handled = undefined
             cursor = item.cursor
           })
         )
@@ -216,7 +242,10 @@ export const consumeItems = <E, R>(
     const turn = Effect.gen(function* () {
       // A conflict shows also where another worker has the lease.
       yield* load
-      const lease = yield* reader.lease?.(`consume:${name}`) ?? Effect.succeed(undefined)
+      yield* (yield* tally).show("consumerLag", () =>
+        handled === undefined ? 0 : Math.max(0, clock.currentTimeMillisUnsafe() - handled) / 1000
+      )
+      const lease = yield* reader.lease?.(`${consumerLease}${name}`) ?? Effect.succeed(undefined)
       const hands = yield* Semaphore.make(1)
       yield* Effect.raceFirst(
         rounds(lease, hands),

@@ -9,11 +9,13 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Node } from "../../NodeBus.ts"
 import type { PgLink } from "../link/pgLink.ts"
 import { sqlMessage } from "../link/sqlState.ts"
+import * as metrics from "../metrics.ts"
 import { type LeaseStatements, make as statementsOn, NoSession } from "./leaseStatements.ts"
 
 /**
@@ -69,6 +71,9 @@ export class Leases {
     )
 }
 
+/** What the names of the leases of consumers begin with. */
+export const consumerLease = "consume:"
+
 /** Milliseconds between two renewals. */
 const renewEvery = 1000
 /** Milliseconds without a renewal after which the node gives the lease up, before the database does. */
@@ -117,6 +122,14 @@ const take = (
       else yield* Effect.sleep(Math.min(lookEvery, Number(row["wait_ms"] ?? 0) + 10))
     }
 
+    const lease = name.startsWith(consumerLease) ? "consumer" : name
+    const labelled = <Input, State>(metric: Metric.Metric<Input, State>) =>
+      Metric.withAttributes(metric, { lease })
+    yield* Metric.update(labelled(metrics.leasesTaken), 1)
+    yield* Effect.acquireRelease(Metric.modify(labelled(metrics.leasesHeld), 1), () =>
+      Metric.modify(labelled(metrics.leasesHeld), -1)
+    )
+
     const mine = [name, incarnation, String(term)] as const
     const lost = yield* Deferred.make<void>()
     const held = () => !Deferred.isDoneUnsafe(lost) && now() - renewedAt < doubtAfter
@@ -133,6 +146,9 @@ const take = (
           // Without an answer the database may have it as renewed or not.
           Effect.orElseSucceed(() => Option.none<boolean>())
         )
+        if (!Option.getOrElse(answer, () => false)) {
+          yield* Metric.update(labelled(metrics.leaseRenewalsFailed), 1)
+        }
         if (Option.isSome(answer) && !answer.value) return
         if (Option.isSome(answer)) renewedAt = at
         pause = Option.isSome(answer) ? renewEvery : retryAfter

@@ -1,32 +1,26 @@
 /**
  * Decides when the reader looks next.
  *
- * A NOTIFY wakes the reader, and it looks at once. Writers send at most one per 20 ms, so a commit shortly
- * after it sends none. One look when the 20 ms have passed finds it, unless it becomes visible later: then
- * its transaction is still in progress, and the reader looks again until every transaction that had begun
- * by then is over. So no commit waits longer than that, or half as long again as it took to become visible.
- * Then the reader sleeps, and still looks at an interval: that is the heartbeat, and the longest delay after
- * a lost wake.
+ * A NOTIFY wakes the reader, and it looks at once. Its text says whether the next commit sends one too. If
+ * not, commits come faster than looks are worth: for 20 ms they are silent, and the reader looks every
+ * 5 ms until then. A silent commit that becomes visible later is still in progress at the last of these
+ * looks, and the reader looks again until every transaction that had begun by then is over. So no commit
+ * waits longer than 5 ms, or half as long again as it took to become visible. Then the reader sleeps, and
+ * still looks at an interval: that is the heartbeat, and the longest delay after a lost wake.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import { outboxReader, pollInterval } from "../../../internal/defaults.ts"
+import { silentMillis } from "../sql/wake.ts"
 
 export type Wake = "hybrid" | "notify" | "poll"
 
-/** Milliseconds from a wake until no commit is silent because of it: longer than the 20 ms in the database. */
-const silentMillis = 21
-
-/** After a look behind as many new messages the next one follows soon. */
-const busyMessages = 3
-
-/** So does it while the reader counts as many; the count falls by half in `halfMillis`: about 100 a second. */
-const busyCount = 10
-const halfMillis = 70
+/** From a wake on, a look after so many milliseconds sees whether a commit is still silent because of it. */
+const silentFor = silentMillis + 1
 
 interface Intervals {
-  /** Milliseconds between two looks while messages arrive. */
+  /** Milliseconds between two looks while commits are silent. */
   readonly busy: number
   /** Milliseconds between two looks otherwise; `undefined` for 1 s, and 250 ms when polling. */
   readonly idle: number | undefined
@@ -38,8 +32,6 @@ export interface Looked {
   readonly at: number
   /** How many messages it found, of the channels that are followed. */
   readonly found: number
-  /** How many messages were written since the look before, of all channels; 0 when none is visible yet. */
-  readonly written: number
   /** Every transaction with a lower number was over. */
   readonly xmin: bigint
   /** No transaction had this number yet, nor a higher one. */
@@ -57,15 +49,12 @@ export class Pace {
   readonly #nudges: Queue.Queue<void>
   /** The current interval of polling, in milliseconds. */
   #step: number
-  /** From when on a look sees whether a commit is still silent because of the last wake. */
+  /** From when on a look sees whether a commit is still silent because of a wake. */
   #due: number | undefined
   /** The reader looks again until every transaction with a lower number is over. */
   #until: bigint | undefined
   /** The next interval of these looks, in milliseconds. */
   #again: number
-  /** The messages that were written of late, and up to when. */
-  #count = 0
-  #counted = 0
 
   private constructor(times: Intervals, nudges: Queue.Queue<void>) {
     this.#times = times
@@ -88,9 +77,9 @@ export class Pace {
     return Queue.take(this.#nudges)
   }
 
-  /** The same for a NOTIFY, behind which other commits may be silent. */
-  readonly wake: Effect.Effect<void> = Effect.map(monotonic, (now) => {
-    this.#due = now + silentMillis
+  /** The same for a wake after which commits may be silent. */
+  readonly silence: Effect.Effect<void> = Effect.map(monotonic, (now) => {
+    this.#due = now + silentFor
     this.nudge()
   })
 
@@ -119,10 +108,7 @@ export class Pace {
       this.#until = looked.next
       this.#again = busy
     }
-    this.#count = this.#count / 2 ** ((looked.at - this.#counted) / halfMillis) + looked.written
-    this.#counted = looked.at
-    const isBusy = looked.written >= busyMessages || this.#count >= busyCount
-    let delay = isBusy ? Math.min(busy, idle) : idle
+    let delay = this.#due === undefined ? idle : Math.min(busy, idle, this.#due - now)
     if (this.#until !== undefined) {
       // Not whether the snapshot names a transaction: it names none above the last one that is over.
       if (looked.xmin >= this.#until) this.#until = undefined
@@ -131,6 +117,6 @@ export class Pace {
         this.#again *= 2
       }
     }
-    return this.#due === undefined ? delay : Math.min(delay, this.#due - now)
+    return delay
   }
 }

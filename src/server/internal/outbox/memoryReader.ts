@@ -46,6 +46,7 @@ import {
 } from "./position.ts"
 import * as Settings from "./readerOptions.ts"
 import { batchesOfPage, type DurableBatch, type DurableEvent, Followers, Tail } from "./tail.ts"
+import { traceOfFiber } from "../tracing.ts"
 
 /** The options of `OutboxReader` that apply without a session of PostgreSQL. */
 export interface MemoryReaderOptions extends Pick<
@@ -339,7 +340,9 @@ export const make = (
       publish: (channel, text, key, sent) =>
         channel.startsWith(ofTables)
           ? Effect.fail(new PublishRefused({ channel, reason: "table" }))
-          : table.commit([{ channel, text, key, sent }]),
+          : Effect.flatMap(traceOfFiber, (trace) =>
+              table.commit([{ channel, text, key, sent, trace }])
+            ),
       published: (channel, text, key, sent) => table.published({ channel, text, key, sent }),
       position: standing(({ end }) => end),
       state

@@ -24,6 +24,8 @@ export interface Written {
   readonly sent?: string | undefined
   /** Of a row the texts by which it is routed and filtered, before and after, as JSON. */
   readonly match?: string | undefined
+  /** The trace context of the publisher. */
+  readonly trace?: string | undefined
 }
 
 /**

@@ -187,12 +187,12 @@ export class MemoryTable {
     const tx = this.#last + 1n
     const rows: Array<StoredRow> = []
     for (const message of messages) {
-      const { channel, key, match, sent, text } = message
+      const { channel, key, match, sent, text, trace } = message
       const fault = this.#fault(message)
       if (fault !== undefined) return Effect.fail(fault)
       const kept = key === undefined ? undefined : this.#keyed(channel, key, rows)
       if (kept === undefined) {
-        rows.push({ id: ++this.#drawn, tx, channel, text, match, at: now, key, sent })
+        rows.push({ id: ++this.#drawn, tx, channel, text, match, trace, at: now, key, sent })
       } else if (!isSame(kept, message)) {
         return Effect.fail(new PublishRefused({ channel, reason: "key" }))
       }

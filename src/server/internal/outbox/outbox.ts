@@ -23,6 +23,8 @@ export interface Message {
   readonly text: string
   /** Of a row the texts by which it is routed and filtered, before and after, as JSON. */
   readonly match?: string | undefined
+  /** Of a publish the trace context of its publisher, as its writer spelled it. */
+  readonly trace?: string | undefined
   /** When it was written, in milliseconds since 1970. */
   readonly at: number
 }
@@ -325,6 +327,11 @@ export const parsePage = (rows: ReadonlyArray<Row>, leg: Leg): ParsedPage => {
   return { ...parseMessages(rows, leg), database, there }
 }
 
+const traceIn = (match: string | null): string | undefined => {
+  const blank = match?.indexOf(" ") ?? -1
+  return blank < 0 ? undefined : match!.slice(blank + 1)
+}
+
 /** The messages of a page, and where it ends. */
 export const parseMessages = (
   rows: ReadonlyArray<Row>,
@@ -340,8 +347,10 @@ export const parseMessages = (
       tx: row["t"] as string,
       channel: row["c"] as string,
       text: row["p"] as string,
-      // That of a publish is a digest.
-      match: match?.startsWith("{") === true ? match : undefined,
+      // That of a publish is a digest, a blank and the trace context, each of which may be missing.
+      ...(match?.startsWith("{") === true
+        ? { match }
+        : { match: undefined, trace: traceIn(match) }),
       at: Math.floor((row["at"] as number) * 1000)
     })
   }

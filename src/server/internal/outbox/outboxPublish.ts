@@ -11,6 +11,8 @@ import { SourceError } from "../../NotificationSource.ts"
 import { maxPayloadBytes } from "../sql/schema.ts"
 import { isDataFault, sqlMessage, sqlState } from "../link/sqlState.ts"
 import { objects } from "../sql/objects.ts"
+import { sentOf } from "../sql/publish.ts"
+import { traceOfFiber } from "../tracing.ts"
 
 /**
  * The database rejects a message for this channel, or under this key.
@@ -58,12 +60,20 @@ export const publish = (
     return Effect.fail(notStored(channel, "the key is not well-formed"))
   }
   const message = [channel, json, key ?? null]
-  return objects(sql).pipe(
-    Effect.flatMap((client) =>
-      sent === undefined
-        ? client.unsafe("select realtime.publish($1, $2::text, $3::text)", message)
-        : client.unsafe("select realtime.publish_once($1, $2, $3, $4)", [...message, sent])
-    ),
+  return Effect.zip(objects(sql), traceOfFiber).pipe(
+    Effect.flatMap(([client, trace]) => {
+      if (sent !== undefined) message.push(sent)
+      const call =
+        sent === undefined
+          ? "realtime.publish($1, $2::text, $3::text)"
+          : "realtime.publish_once($1, $2, $3, $4)"
+      return trace === undefined
+        ? client.unsafe(`select ${call}`, message)
+        : client.unsafe(
+            `select set_config('realtime.trace', $${message.length + 1}, true), ${call}`,
+            [...message, trace]
+          )
+    }),
     Effect.asVoid,
     Effect.mapError((error) => faultOf(error, channel, json))
   )
@@ -80,7 +90,7 @@ export const published = (
   objects(sql).pipe(
     Effect.flatMap((client) =>
       client.unsafe<{ readonly same: boolean }>(
-        `select coalesce(m.match = $4, m.payload = $2) as same from realtime.messages m where m.channel = $1 and m.key = $3`,
+        `select coalesce(${sentOf("m.match")} = $4, m.payload = $2) as same from realtime.messages m where m.channel = $1 and m.key = $3`,
         [channel, json, key, sent]
       )
     ),

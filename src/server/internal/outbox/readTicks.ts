@@ -214,7 +214,6 @@ export const make = (
     const looked = {
       at,
       found: look === "retention" ? 0 : look.messages.length,
-      written: end.last.id === taken.last.id ? 0 : Number(end.drawn - taken.drawn),
       xmin: end.snapshot.running[0] ?? end.snapshot.xmax,
       next: end.next
     }

@@ -25,6 +25,8 @@ import { type Lasting, type SessionError, type SessionOptions, work } from "./re
 import type { FeedCarrier } from "../../FeedCarrier.ts"
 import * as Feeding from "../feed/feeding.ts"
 import type { Leases } from "./lease.ts"
+import { tally as tallyOfFiber } from "../tally.ts"
+import { OldestTransaction } from "./oldestTransaction.ts"
 import type { Tail } from "./tail.ts"
 
 export interface ReaderOptions extends SessionOptions {
@@ -59,9 +61,21 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     const state = yield* SubscriptionRef.make<SourceState>("down")
     /** Completes while the reader is up, or fails when waiting does not help. */
     let up = Deferred.makeUnsafe<void, OutboxFault>()
+    const tally = yield* tallyOfFiber
+    yield* tally.show("readerUp", () => (SubscriptionRef.getUnsafe(state) === "up" ? 1 : 0))
+    const clock = yield* Clock.Clock
+    const seconds = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e9
+    let atPresent = seconds()
+    options.followers.onFinish = () => {
+      atPresent = seconds()
+    }
+    yield* tally.show("readerLag", () => seconds() - atPresent)
+    const oldest = new OldestTransaction(seconds)
+    yield* tally.show("oldestTransaction", () => oldest.age)
     const lasting: Lasting = {
       feeding: Feeding.none,
       tail: undefined,
+      oldest,
       secret: "",
       waiting: [],
       wasUp: false,
@@ -132,6 +146,10 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       session(
         Effect.gen(function* () {
           yield* onUp
+          if (lasting.wasUp) {
+            tally.reconnects.reader++
+            yield* Effect.logInfo("The reader of the outbox is back")
+          }
           lasting.wasUp = true
           told = ""
           if (Deferred.isDoneUnsafe(up)) up = Deferred.makeUnsafe()
@@ -169,7 +187,10 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         }
       })
 
-    const reconnecting = yield* Reconnecting.make(options.backoff, { fromStart: false })
+    const reconnecting = yield* Reconnecting.make(options.backoff, {
+      fromStart: false,
+      name: "reader"
+    })
     yield* reconnecting(following, onFailure).pipe(
       Effect.annotateLogs("component", "effect-realtime reader"),
       Effect.forkScoped

@@ -41,10 +41,11 @@ export interface OutboxOptions {
    */
   readonly idleInterval?: Duration.Input | undefined
   /**
-   * Time between two reads while messages arrive, default 5 ms: after a read with at least 3 messages, and
-   * while about 100 a second arrive. A reader that was woken reads at once, and again 21 ms later, because
-   * other commits sent no wake meanwhile. While one of them may still become visible, it reads at intervals
-   * that double from this time to `idleInterval`. When polling, it is the time after a read with a message.
+   * Time between two reads while commits send no wake, default 5 ms: for 21 ms after a wake that says so,
+   * which is for more than 5 commits at once, or more than 200 a second. Otherwise each commit
+   * wakes the reader, which reads at once. While a silent commit may still become visible, it reads at
+   * intervals that double from this time to `idleInterval`. When polling, it is the time after a read with
+   * a message.
    */
   readonly busyInterval?: Duration.Input | undefined
   /**

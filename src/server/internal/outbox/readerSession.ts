@@ -20,7 +20,9 @@ import { isMissing, isStandby } from "../link/sqlState.ts"
 import { openStatement } from "../sql/identity.ts"
 import { schemaVersion } from "../sql/schema.ts"
 import { wakeChannel } from "../sql/schemaName.ts"
+import { nextWakes } from "../sql/wake.ts"
 import type { Looked, Pace, Wake } from "./lookSchedule.ts"
+import type { OldestTransaction } from "./oldestTransaction.ts"
 import { OtherOutbox, type OutboxFault } from "./outboxErrors.ts"
 import { Broken, type Standing, type TickOptions, make as ticksOf } from "./readTicks.ts"
 import type { Tail } from "./tail.ts"
@@ -44,6 +46,7 @@ export interface SessionOptions extends Omit<TickOptions, "onLook" | "readsAll">
 export interface Lasting extends Standing {
   /** The secret of the database. */
   secret: string
+  readonly oldest: OldestTransaction
   /** The node's part in the feed. */
   feeding: Feeding
   /** The callers that wait for the next position. */
@@ -158,7 +161,9 @@ export const work = (
       yield* Queue.takeAll(wakes).pipe(
         Effect.tap((found) => {
           if (found.some(({ payload }) => payload === "settings")) openedAt = 0
-          return pace.wake
+          return found.every(({ payload }) => payload === nextWakes)
+            ? Effect.sync(pace.nudge)
+            : pace.silence
         }),
         Effect.forever({ disableYield: true }),
         Effect.ignore,
@@ -178,7 +183,7 @@ export const work = (
     yield* onUp
     yield* feeding.opened(settings.identity)
     // Commits from before the LISTEN sent no wake to this session.
-    yield* pace.wake
+    yield* pace.silence
     let looked: Looked | undefined
     while (true) {
       yield* ticks.finish(settings)
@@ -200,6 +205,7 @@ export const work = (
         yield* feeding.opened(settings.identity)
       }
       if (next !== "look") {
+        lasting.oldest.see(undefined)
         yield* next === "rest" ? unlisten : ticks.reach(settings, next)
         continue
       }
@@ -212,5 +218,6 @@ export const work = (
           for (const one of served) Deferred.doneUnsafe(one, Effect.succeed(tail))
         })
         .pipe(Effect.tapCause(() => Effect.sync(() => lasting.waiting.push(...served))))
+      lasting.oldest.see(looked)
     }
   }).pipe(Effect.ensuring(lasting.feeding.end))

@@ -27,6 +27,8 @@ export interface DurableEvent {
   readonly text: string
   /** Of a row the texts by which it is routed and filtered, before and after, as JSON. */
   readonly match?: string | undefined
+  /** Of a publish the trace context of its publisher, as its writer spelled it. */
+  readonly trace?: string | undefined
 }
 
 /** Events of one channel that travel together, with the position after the last of them. */
@@ -113,8 +115,8 @@ export const batchesOfPage = (
     let before = from
     let events: Array<DurableEvent> = []
     let size = 0
-    for (const [index, { at, id, match, text: payload, tx }] of list.entries()) {
-      events.push({ id, tx, at, text: payload, match })
+    for (const [index, { at, id, match, text: payload, trace, tx }] of list.entries()) {
+      events.push({ id, tx, at, text: payload, match, trace })
       size += payload.length
       const next = list[index + 1]
       if (
@@ -220,6 +222,8 @@ export class Followers {
   /** Runs when a channel is followed that was not, and when its last follower left. */
   onFollow: (channel: string) => void = () => undefined
   onLeave: (channel: string) => void = () => undefined
+  /** Runs when everything up to a position was handed out. */
+  onFinish: () => void = () => undefined
 
   constructor(limits: RingLimits) {
     this.budget = new Budget(limits)
@@ -358,6 +362,7 @@ export class Followers {
   finish(tail: Tail): void {
     const { end, midway, tick } = tail
     tail.finished = true
+    this.onFinish()
     if (midway.size > 0) this.tell({ _tag: "Position", cursor: end, tick, ends: true }, midway)
     midway.clear()
   }

@@ -41,8 +41,13 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
     })
     const turn = Effect.gen(function* () {
       const { retention, take } = yield* Queue.take(turns)
-      const rows = yield* client.unsafe<{ readonly mine: boolean | null; readonly queue: number }>(
-        "select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, $4::int, $5) mine, pg_notification_queue_usage() queue",
+      const rows = yield* client.unsafe<{
+        readonly mine: boolean | null
+        readonly queue: number
+        readonly rows: string
+        readonly bytes: string
+      }>(
+        "select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, $4::int, $5) mine, pg_notification_queue_usage() queue, (select coalesce(max(id) - min(id) + 1, 0) from realtime.messages)::text rows, pg_total_relation_size('realtime.messages')::text bytes",
         [
           Cursor.formatSnapshot(take.normal),
           String(take.next),
@@ -52,8 +57,10 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
           take.era
         ]
       )
-      const { mine, queue } = rows[0]!
+      const { mine, queue, ...outbox } = rows[0]!
       yield* Metric.update(metrics.notificationQueue, queue)
+      yield* Metric.update(metrics.outboxRows, Number(outbox.rows))
+      yield* Metric.update(metrics.outboxBytes, Number(outbox.bytes))
       if (queue > 0.5) {
         yield* Effect.logWarning(
           `PostgreSQL's notification queue is ${Math.round(queue * 100)} % full; when it is full, every transaction that notifies fails. Find the session that listens and has a transaction open: select pid, query from pg_stat_activity order by xact_start.`

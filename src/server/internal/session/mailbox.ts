@@ -18,6 +18,7 @@
 import { encode } from "../../../Frame.ts"
 import type { Batch } from "../hub/batch.ts"
 import { Line, type Outgoing } from "../hub/outgoing.ts"
+import { Tally } from "../tally.ts"
 import type { Peer } from "./peer.ts"
 import { VolatileBacklog } from "./volatileBacklog.ts"
 
@@ -62,6 +63,8 @@ export class Mailbox {
   readonly #limit: number
   readonly #volatileKeys: number
   readonly #peer: Out
+  /** Counts the events and gaps that the session is sent. */
+  readonly tally: Tally
   /** Channels that resume from a cursor at their turn; none of their frames waits until then. */
   #behind: Map<string, string> | undefined
   #waiting: Array<WaitingFrame> = none
@@ -79,8 +82,9 @@ export class Mailbox {
    * `limit`: the most bytes of events that may wait or be held, and of volatile events that may wait.
    * `volatileKeys`: the most volatile events that may wait.
    */
-  constructor(peer: Out, limit: number, volatileKeys: number) {
+  constructor(peer: Out, limit: number, volatileKeys: number, tally = new Tally()) {
     this.#peer = peer
+    this.tally = tally
     this.#limit = limit
     this.#volatileKeys = volatileKeys
   }
@@ -135,6 +139,7 @@ export class Mailbox {
     // The usual case.
     if (!this.#blocked) {
       if (!this.#peer.write(batch)) this.#full()
+      this.#told(batch)
       return "written"
     }
     const { cursor, from, gap, key, pieces, resumes } = batch
@@ -142,11 +147,13 @@ export class Mailbox {
       const limits = { keys: this.#volatileKeys, bytes: this.#limit }
       this.#volatile ??= new VolatileBacklog(limits)
       this.#volatile.add(key, pieces)
+      this.#told(batch)
       return "waits"
     }
     // A client that resumes after this gap would not read it again, so it must not be dropped.
     if (resumes && gap !== undefined && gap !== "invalid") {
       this.control(batch)
+      this.#told(batch)
       return "waits"
     }
     const waiting = this.#waitingOf(batch, key, resumes, from, cursor)
@@ -156,6 +163,7 @@ export class Mailbox {
       return "fell"
     }
     this.#wait(waiting)
+    this.#told(batch)
     if (fits) return "waits"
     this.#dropEvents()
     return "dropped"
@@ -250,6 +258,11 @@ export class Mailbox {
     return items.map(({ message }) => message)
   }
 
+  #told({ count, gap }: Batch): void {
+    this.tally.eventsOut += count
+    if (gap !== undefined) this.tally.gaps[gap]++
+  }
+
   #full(): void {
     this.#blocked = true
     this.#onFull?.()
@@ -305,6 +318,7 @@ export class Mailbox {
         }
       } else if (!told.has(key)) {
         told.add(key)
+        this.tally.gaps.slow++
         const cursor = newest.get(key)!
         // A live channel has no filters, so the key is its name.
         const gap = new Line(encode({ type: "gap", channel: key, reason: "slow", cursor }))

@@ -16,6 +16,7 @@ import {
   sourceDown
 } from "../limits/refusalText.ts"
 import type { JoinError } from "../outbox/catchUp.ts"
+import { monotonic } from "../outbox/lookSchedule.ts"
 import type { Lease } from "../outbox/sharedReads.ts"
 import type { StateError } from "../outbox/state.ts"
 import { InvalidBoundary } from "../auth/boundary.ts"
@@ -32,6 +33,8 @@ import { VolatileSubscriber } from "./volatileSubscriber.ts"
 
 /** A subscription that joined its view and does not send yet. */
 export interface BegunSubscription {
+  /** When the client asked, in milliseconds of the monotonic clock. */
+  readonly asked: number
   readonly tenure: Tenure
   readonly join: ViewJoin
 }
@@ -102,6 +105,7 @@ export class Opening {
     const { match } = subscription
     let opened = false
     return Effect.gen({ self: this }, function* () {
+      const asked = yield* monotonic
       const refused = openingRefused(context, match, true)
       if (refused !== undefined) return yield* Effect.fail(new RequestRefused(refused))
       const tenure = yield* this.#open(subscription, scope)
@@ -113,11 +117,14 @@ export class Opening {
         if (early !== undefined) return yield* Effect.fail(new RequestRefused(early))
       }
       const join = from === undefined && stated ? undefined : yield* tenure.subscriber.join(from)
-      if (join?.state === "reset") context.refused("reset")
+      if (join?.state === "reset") {
+        context.refused("reset")
+        context.tally.resets[join.reason ?? "memory"]++
+      }
       if (join !== undefined) this.#budget.charge(join.bytes)
       return !stated || join?.state === "recovered"
-        ? { tenure, join: join! }
-        : yield* this.#joinState(tenure, tenure.states!, join?.state ?? "fresh")
+        ? { tenure, join: join!, asked }
+        : yield* this.#joinState(tenure, tenure.states!, join?.state ?? "fresh", asked)
     }).pipe(
       Scope.provide(scope),
       Effect.timeoutOrElse({
@@ -131,7 +138,8 @@ export class Opening {
   #joinState(
     tenure: Tenure,
     states: SubscriptionStates,
-    begins: JoinState
+    begins: JoinState,
+    asked: number
   ): Effect.Effect<BegunSubscription, JoinError | StateError | RequestRefused> {
     return Effect.gen({ self: this }, function* () {
       for (let read = 0; read < mostReads; read++) {
@@ -140,7 +148,7 @@ export class Opening {
         const join = yield* tenure.subscriber.join(state.cursor)
         this.#budget.charge(join.bytes)
         if (join.state !== "recovered") continue
-        return { tenure, join: { ...join, state: begins, cursor: state.cursor } }
+        return { tenure, join: { ...join, state: begins, cursor: state.cursor }, asked }
       }
       return yield* Effect.fail(new RequestRefused(unread))
     })

@@ -43,7 +43,7 @@ export class Port<Frame = unknown> {
     this.context = context
     this.peer = peer
     const { maxMailboxBytes, maxVolatileKeys } = context.limits
-    this.mailbox = new Mailbox(peer, maxMailboxBytes, maxVolatileKeys)
+    this.mailbox = new Mailbox(peer, maxMailboxBytes, maxVolatileKeys, context.tally)
     this.times = Heartbeat.begin(now)
   }
 

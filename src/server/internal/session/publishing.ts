@@ -12,6 +12,7 @@ import type { ClientFrame, FrameOf } from "../../../Frame.ts"
 import { exactTextOf } from "../../../internal/frameText.ts"
 import { InvalidPayload } from "../../../RealtimeError.ts"
 import { decode } from "../reading/reading.ts"
+import { inSpan, linksTo } from "../tracing.ts"
 import { digestOf } from "./publishKeys.ts"
 import type { Match } from "./registry.ts"
 import {
@@ -182,13 +183,29 @@ export const publishOnce = (
       // Not on the session's fiber: a client that loses its socket meanwhile retries with the same key,
       // and must find an outcome.
       context.run(
-        send(context, delivery, publishing, outcome, due - now, () =>
+        send(context, delivery, inTrace(frame, publishing), outcome, due - now, () =>
           publishKeys.forget(identity, name, key)
         )
       )
     }
     return awaited(context, outcome)
   })
+
+/**
+ * Publishes in a span with a trace of its own, which has a link to that of the client: a client must not
+ * decide what this server records, except that an unsampled trace stays unsampled.
+ */
+const inTrace = <A, E>({ channel, trace }: PublishFrame, publishing: Effect.Effect<A, E>) =>
+  inSpan("realtime.publish", () => {
+    const links = linksTo([trace])
+    return {
+      root: true,
+      kind: "server",
+      links,
+      ...(links[0]?.span.sampled === false ? { sampled: false } : {}),
+      attributes: { "realtime.channel": channel }
+    }
+  })(publishing)
 
 /** Decodes like payloads of the database: a number is rounded only where the schema takes a double. */
 const payloadOf = (

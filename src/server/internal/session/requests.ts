@@ -96,6 +96,11 @@ export class Requests {
     return this.#subscriptions.reauthorize
   }
 
+  /** The number of subscriptions. */
+  get subscriptions(): number {
+    return this.#subscriptions.size
+  }
+
   /** Lets channels that are behind catch up: the socket takes bytes again. */
   readOn(): void {
     this.#subscriptions.readOn()

@@ -14,6 +14,7 @@ import { allowanceOf } from "../auth/boundary.ts"
 import { ruleName } from "../auth/rules.ts"
 import { RuleRefused } from "../../Rule.ts"
 import type { Action, Request } from "../../ServerOptions.ts"
+import { inSpan } from "../tracing.ts"
 import type { Port } from "./port.ts"
 import type { Sent } from "./publishing.ts"
 import type { Match } from "./registry.ts"
@@ -154,6 +155,10 @@ export class Rights {
     const { action, channel, match } = wish
     const { clock, failed: say, notice, publishRule } = this.#port.context
     const name = publishRule === undefined ? "authorize" : ruleName(match.definition, action)
+    const attributes = () => ({
+      root: true,
+      attributes: { "realtime.channel": channel, "realtime.action": action }
+    })
     const reject = (message?: string) =>
       Effect.as(
         notice(`${name} ${action}`, `${name} refused to let a client ${action} on "${channel}"`),
@@ -164,7 +169,7 @@ export class Rights {
       const left = (deadline ?? this.deadline) - clock()
       if (left <= 0) return Effect.fail(new Cause.TimeoutError())
       return Effect.flatMap(
-        within(this.#answer(wish), left),
+        within(inSpan("realtime.authorize", attributes)(this.#answer(wish)), left),
         (allowed): Effect.Effect<Refusal | Grant> =>
           allowed === undefined ? reject() : Effect.succeed({ mark, ...allowed })
       )

@@ -119,6 +119,11 @@ export class Session implements Patient {
     this.port.peer.terminate()
   }
 
+  /** The number of subscriptions. */
+  get subscriptions(): number {
+    return this.#asked?.subscriptions ?? 0
+  }
+
   /** Asks `authorize` about every subscription again, and ends those that it rejects. */
   get reauthorize(): Effect.Effect<void> {
     return this.#asked?.reauthorize ?? Effect.void
@@ -160,13 +165,16 @@ export class Session implements Patient {
 
   // --- called by the socket ----------------------------------------------------------------------
 
-  receive(text: string): void {
+  /** `bytes`: the size of the message. */
+  receive(text: string, bytes = text.length): void {
+    this.#context.tally.bytesIn += bytes
     if (!this.#hears()) return
     const { maxFrameDepth } = this.#context.limits
     this.#take(decodeClientFrame(text, { maxDepth: maxFrameDepth }), weightOf(text))
   }
 
-  receiveBinary(): void {
+  receiveBinary(bytes = 0): void {
+    this.#context.tally.bytesIn += bytes
     if (!this.#hears()) return
     const reason = "a frame is a text message"
     this.#take(Result.fail(new FrameFault({ code: "frame/malformed", id: undefined, reason })), 0)

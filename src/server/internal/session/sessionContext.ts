@@ -10,10 +10,12 @@ import type { ResolvedLimits } from "../limits/limits.ts"
 import type { Prover } from "../auth/authenticate.ts"
 import type { PublishKeys } from "./publishKeys.ts"
 import type { Refusal } from "../limits/refusalText.ts"
+import type { Tally } from "../tally.ts"
 import type { Registry } from "./registry.ts"
 
 export interface SessionContext extends Prover, Pick<Application, "authorize" | "publishRule"> {
   readonly limits: ResolvedLimits
+  readonly tally: Tally
   readonly registry: Registry
   readonly slowConsumer: "gap" | "disconnect"
   /** Rates of all sessions together: opened channels (`opens`), and calls of `authorize` (`looks`). */

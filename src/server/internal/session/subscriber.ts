@@ -240,6 +240,7 @@ export class Subscriber<E = never> implements Sink {
       return false
     }
     this.#miss([step], -1)
+    this.#mailbox.tally.replayEvents += step.size.events
     return true
   }
 

@@ -157,6 +157,10 @@ export class Held {
   /** By the keys of their views, also earlier ones: the client may not know yet of the present one. */
   readonly #byView = new Map<string, Subscription>()
 
+  get size(): number {
+    return this.#byKey.size
+  }
+
   get all(): ReadonlyArray<Subscription> {
     return [...this.#byKey.values()]
   }

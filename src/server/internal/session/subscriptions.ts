@@ -21,6 +21,8 @@ import { SubscribeBudget, openingRefused } from "./subscribeBudget.ts"
 import { logFailure } from "./subscribeFailure.ts"
 import { Held, Subscription } from "./subscription.ts"
 import { subscriptionKey, textOf } from "./where.ts"
+import { monotonic } from "../outbox/lookSchedule.ts"
+import { inSpan } from "../tracing.ts"
 import * as turns from "../eventLoopTurns.ts"
 import { overLimit, type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusalText.ts"
 
@@ -83,6 +85,10 @@ export class Subscriptions {
     return refused
   }
 
+  get size(): number {
+    return this.#held.size
+  }
+
   /** Releases the reservation of a request that failed, but not that of a later request. */
   unwant(key: string, id: number): void {
     if (this.#wanted.get(key) === id) this.#wanted.delete(key)
@@ -103,7 +109,14 @@ export class Subscriptions {
           const begun = yield* Effect.exit(
             restore(
               Effect.flatMap(
-                this.#opening.begin(subscription, request.cursor, scope, turn),
+                inSpan("realtime.subscribe", () => ({
+                  root: true,
+                  kind: "server",
+                  attributes: {
+                    "realtime.channel": channel,
+                    "realtime.resumes": request.cursor !== undefined
+                  }
+                }))(this.#opening.begin(subscription, request.cursor, scope, turn)),
                 (begun) =>
                   this.#rights.hold(wish, asked, (valid) => {
                     if (this.#port.ended) return Effect.succeed(refusalOf(undefined))
@@ -134,7 +147,10 @@ export class Subscriptions {
   }
 
   /** Holds a subscription from this step on, answers, and sends the state or the replay. */
-  #start(subscription: Subscription, { join, tenure }: BegunSubscription): Effect.Effect<void> {
+  #start(
+    subscription: Subscription,
+    { asked, join, tenure }: BegunSubscription
+  ): Effect.Effect<void> {
     const { id, wish } = subscription
     const { label } = tenure.view
     this.#held.add(subscription, tenure)
@@ -146,7 +162,18 @@ export class Subscriptions {
       ...(join.cursor === nowhere ? {} : { cursor: join.cursor }),
       ...(label === undefined ? {} : { view: label })
     })
-    return tenure.start(join)
+    if (join.state !== "recovered") return tenure.start(join)
+    const { replaySeconds } = this.#port.context.tally
+    const replay = inSpan("realtime.replay", () => ({
+      root: true,
+      attributes: {
+        "realtime.channel": wish.channel,
+        "realtime.events": join.replay.reduce((sum, { size }) => sum + size.events, 0)
+      }
+    }))(tenure.start(join))
+    return Effect.map(Effect.andThen(replay, monotonic), (now) =>
+      replaySeconds.add((now - asked) / 1000)
+    )
   }
 
   /** Ends a subscription that cannot go on. */
@@ -282,7 +309,10 @@ export class Subscriptions {
   }
 
   /** Goes on in a new view, from a gap. */
-  #settle(subscription: Subscription, { join, tenure }: BegunSubscription): Effect.Effect<void> {
+  #settle(
+    subscription: Subscription,
+    { join, tenure }: Pick<BegunSubscription, "join" | "tenure">
+  ): Effect.Effect<void> {
     const { told, wish } = subscription
     const { label } = tenure.view
     this.#held.add(subscription, tenure)
@@ -294,6 +324,7 @@ export class Subscriptions {
       cursor: join.cursor,
       ...(label === undefined ? {} : { now: label })
     })
+    this.#port.context.tally.gaps.rights++
     tenure.states?.begin()
     for (const id of subscription.takeAsked()) subscription.ask(id)
     return Effect.andThen(

@@ -6,10 +6,17 @@
  */
 
 import { maxPayloadBytes } from "./schema.ts"
+import { nextWakes, silentMillis, spareMillis, wakeMillis } from "./wake.ts"
 
 /** Whether the table `w` writes a channel, as its own or as a route. */
 const written = (channel: string): string =>
   `w.channel in (${channel}, split_part(${channel}, ':', 1)) and (w.routes is not null or w.channel = ${channel})`
+
+/** The trace context of the session, behind a blank; NULL without one. */
+const trace = "' ' || left(nullif(current_setting('realtime.trace', true), ''), 55)"
+
+/** What a message was made from, as its \`match\` says; NULL where it does not. */
+export const sentOf = (match: string): string => `nullif(split_part(${match}, ' ', 1), '')`
 
 export const publish: ReadonlyArray<string> = [
   `-- What is wrong with a channel name, or NULL. As in the library: 1-63 bytes of A-Z a-z 0-9 _ . : -
@@ -54,7 +61,7 @@ begin
   perform refuse.payload::json;
 end $$`,
 
-  `-- The same key is published once: with the same "sent", which is kept as its match, or with the same payload
+  `-- The same key is published once: with the same "sent", which is kept in its match, or with the same payload
 -- where one of the two has none.
 create or replace function realtime.publish_once(channel text, payload text, key text, sent text) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -65,10 +72,10 @@ begin
   perform realtime.refuse(publish_once.channel, publish_once.payload);
   loop
     insert into realtime.messages (channel, payload, key, match)
-      values (publish_once.channel, publish_once.payload, publish_once.key, publish_once.sent)
+      values (publish_once.channel, publish_once.payload, publish_once.key, nullif(concat(publish_once.sent, ${trace}), ''))
       on conflict do nothing returning id into new_id;
     exit when found;
-    select m.id, coalesce(m.match = publish_once.sent, m.payload = publish_once.payload) into new_id, same from realtime.messages m
+    select m.id, coalesce(${sentOf("m.match")} = publish_once.sent, m.payload = publish_once.payload) into new_id, same from realtime.messages m
       where m.channel = publish_once.channel and m.key = publish_once.key;
     -- Pruned since the conflict: the key is free now.
     continue when not found;
@@ -86,7 +93,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   new_id bigint;
 begin
-  insert into realtime.messages (channel, payload) select publish.channel, publish.payload
+  insert into realtime.messages (channel, payload, match) select publish.channel, publish.payload, ${trace}
     where publish.key is null and realtime.may_carry(publish.channel, publish.payload)
       and not exists (select from realtime.watched w where ${written("publish.channel")}) returning id into new_id;
   if new_id is not null then
@@ -100,22 +107,37 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
   select realtime.publish(channel, payload::text, key)
 $$`,
 
-  `-- The last wake in milliseconds. A sequence, because reading it takes no lock and writing it is not part
--- of a transaction.
+  `-- When the wakes are at their full number again, in milliseconds. A sequence, because reading it takes no
+-- lock and writing it is not part of a transaction.
 create sequence if not exists realtime.last_wake as bigint minvalue 0 start 0`,
 
   `-- Fires at the end of the transaction, for each message: with an earlier decision, a transaction that
 -- stays open after it would commit without a wake. PostgreSQL refuses PREPARE TRANSACTION after a NOTIFY,
 -- so "set realtime.wake = off" silences a session. One expression, because it runs for each message: a
 -- variable or a query would cost more than the message.
+--
+-- A transaction sends one wake, which says '${nextWakes}' if the next commit sends one too. When they are too many
+-- the last one says nothing, and the commits of the next ${silentMillis} ms are silent. Two sessions that
+-- decide at once send two wakes. "between" also handles a clock that is set back.
 create or replace function realtime.wake_at_commit() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$ begin
-  -- "between" also handles a clock that is set back.
-  if (date_part('epoch', clock_timestamp()) * 1000)::bigint - coalesce(pg_sequence_last_value('realtime.last_wake'), 0) between 0 and 19
-    or current_setting('realtime.wake', true) = 'off' then
+  if current_setting('realtime.wake', true) in ('off', 'sent')
+    or coalesce(pg_sequence_last_value('realtime.last_wake'), 0) - (date_part('epoch', clock_timestamp()) * 1000)::bigint between ${spareMillis + 1} and ${spareMillis + silentMillis} then
     return null;
   end if;
-  perform setval('realtime.last_wake', (date_part('epoch', clock_timestamp()) * 1000)::bigint), pg_notify('realtime', '');
+  declare
+    now_ms bigint := date_part('epoch', clock_timestamp()) * 1000;
+    full_at bigint := coalesce(pg_sequence_last_value('realtime.last_wake'), 0);
+  begin
+    full_at := ${wakeMillis} + case when full_at - now_ms between 0 and ${spareMillis} then full_at else now_ms end;
+    if full_at - now_ms <= ${spareMillis} then
+      perform setval('realtime.last_wake', full_at), pg_notify('realtime', '${nextWakes}');
+    else
+      perform setval('realtime.last_wake', now_ms + ${spareMillis + silentMillis}), pg_notify('realtime', '');
+    end if;
+    -- Until the end of the transaction, or of the savepoint that takes the NOTIFY back.
+    perform set_config('realtime.wake', 'sent', true);
+  end;
   return null;
 end $$`,
 

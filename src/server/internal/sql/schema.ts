@@ -10,7 +10,7 @@ import { pgInstaller as Defaults } from "../../../internal/defaults.ts"
  * The version of all objects; raise it with every change of an object. A node rejects an older install at
  * start, and `install` upgrades it.
  */
-export const schemaVersion = 6
+export const schemaVersion = 7
 
 /** The largest payload of one message in bytes of UTF-8: half of what the driver accepts by default. */
 export const maxPayloadBytes = 8 * 1024 * 1024
@@ -69,8 +69,8 @@ create table if not exists realtime.messages (
 )`,
   `-- By what a message is compared. Of a row the texts of the columns by which it is routed and filtered,
 -- before and after the change: NULL where that is unknown, and of a table without such columns. Of a publish
--- what its payload was made from: two attempts with one key may make two payloads of it. It never
--- leaves a node. One column, because the planner believes that a wider table has fewer rows, and reads it
+-- what its payload was made from, because two attempts with one key may make two payloads of it, and behind
+-- a blank the trace context of the publisher ("set local realtime.trace"). It never leaves a node. One column, because the planner believes that a wider table has fewer rows, and reads it
 -- whole. Adding it waits for open transactions, so only where it is missing.
 do $$ begin
   if not exists (select from pg_attribute a where a.attrelid = 'realtime.messages'::regclass and a.attname = 'match' and not a.attisdropped) then

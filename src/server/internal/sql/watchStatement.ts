@@ -107,6 +107,11 @@ export const targetOf = (watch: Pick<Watch, "channel" | "table">): Target => {
     : { schema: table.schema, name: table.name, channel }
 }
 
+/** The target of what `unwatch` accepts. */
+export const unwatchedTarget = (
+  table: Pick<Watch, "channel" | "table"> | Channel.AnyTable
+): Target => targetOf("_tag" in table ? { channel: table } : table)
+
 const list = (texts: ReadonlyArray<string>): string =>
   `array[${texts.map(literal).join(", ")}]::text[]`
 

@@ -234,7 +234,7 @@ describe("a bus", () => {
 })
 
 describe("an envelope", () => {
-  const secrets: Envelope.Secrets = { identity: "database", secrets: ["new", "old"] }
+  const secrets = { identity: "database", secrets: ["new", "old"] }
   const draft: Envelope.EnvelopeDraft = {
     node: { name: "one", incarnation: "1" },
     counter: 7,

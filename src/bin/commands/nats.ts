@@ -1,0 +1,47 @@
+/** `nats` prints what the account of a node may do in NATS, as a block of the server's configuration. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { permissionsOf, rootFault, usualRoot } from "../../nats/internal/subjects.ts"
+import { wrongUsage } from "../shared/exit.ts"
+import { schemaFlag } from "../shared/flags.ts"
+
+const flags = {
+  schema: schemaFlag,
+  root: Flag.String("root").pipe(
+    Flag.withMetavar("<text>"),
+    Flag.withDescription("What all subjects begin with"),
+    Flag.withDefault(usualRoot)
+  ),
+  identity: Flag.String("identity").pipe(
+    Flag.withMetavar("<text>"),
+    Flag.withDescription(
+      "Of the database: select realtime.identity(). Default: every database with a schema of that name"
+    ),
+    Flag.optional
+  )
+}
+
+export const natsCommand = Command.make(
+  "nats",
+  flags,
+  Effect.fnUntraced(function* ({ identity, root, schema }) {
+    const fault = rootFault(root)
+    if (fault !== undefined) return yield* wrongUsage(`--root is ${fault}, not "${root}".`)
+    const of = { root, schema, identity: Option.getOrUndefined(identity) }
+    const { publish, subscribe } = permissionsOf(of)
+    const list = (subjects: ReadonlyArray<string>) =>
+      subjects.map((subject) => JSON.stringify(subject)).join(", ")
+    yield* Console.log(`permissions: {
+  publish: { allow: [${list(publish)}] }
+  subscribe: { allow: [${list(subscribe)}] }
+}`)
+  })
+).pipe(
+  Command.withDescription(
+    "Print the permissions that the account of a node needs in NATS, for its configuration. Connects to nothing."
+  ),
+  Command.withShortDescription("Print the permissions of a node in NATS")
+)

@@ -1,0 +1,230 @@
+/**
+ * `tail` prints the events of a channel as they arrive, with the guarantees of a consumer in a server.
+ *
+ * Each durable event is printed with the cursor from which the next run goes on. What is no event, such as
+ * where it began and where it ended, is on stderr.
+ */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
+import * as Ref from "effect/Ref"
+import * as Stream from "effect/Stream"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
+import type { RealtimeEvent } from "../../RealtimeEvent.ts"
+import * as OutboxReader from "../../server/OutboxReader.ts"
+import * as PgNotificationSource from "../../server/PgNotificationSource.ts"
+import * as Realtime from "../../server/Realtime.ts"
+import { channelArgument, type Chosen, choose, deliveryFlag } from "../shared/channels.ts"
+import { failedBy, layerDatabase } from "../shared/database.ts"
+import { definitionsFlag } from "../shared/definitions.ts"
+import { failed, untilSignal, wrongUsage } from "../shared/exit.ts"
+import { databaseFlag, listenFlag, schemaFlag } from "../shared/flags.ts"
+import { styles } from "../shared/styles.ts"
+
+/** How long a refusal of PostgreSQL must last before the command ends. */
+const startPatience = "2 seconds"
+
+/** A batch of several events as one for each, so that each has a cursor. */
+const oneByOne = (item: OutboxReader.Item): ReadonlyArray<OutboxReader.Item> =>
+  item._tag !== "Batch"
+    ? [item]
+    : item.events.map((event, index) => ({
+        ...item,
+        from: index === 0 ? item.from : item.cursorAt(index - 1),
+        cursor: item.cursorAt(index),
+        events: [event],
+        cursorAt: () => item.cursorAt(index)
+      }))
+
+const layerOneByOne = Layer.effect(
+  OutboxReader.OutboxReader,
+  OutboxReader.OutboxReader.useSync((reader) =>
+    OutboxReader.OutboxReader.of({
+      ...reader,
+      batches: (channel, options) =>
+        Stream.flattenIterable(Stream.map(reader.batches(channel, options), oneByOne))
+    })
+  )
+)
+
+/** A reader that changes nothing in the database, or a link. */
+const layerOf = ({ delivery }: Chosen, schema: string, direct: Redacted.Redacted | undefined) =>
+  delivery === "durable"
+    ? Realtime.layerDurable().pipe(
+        Layer.provideMerge(layerOneByOne),
+        Layer.provide(OutboxReader.layer({ schema, upkeep: false, startPatience, readUrl: direct }))
+      )
+    : Realtime.layer({ announceSource: false }).pipe(
+        Layer.provide(PgNotificationSource.layer({ startPatience, listenUrl: direct }))
+      )
+
+/** Events until the reader finds that waiting cannot help. */
+const itemsOf = ({ channel, routeOf }: Chosen, from: string | undefined) =>
+  Stream.unwrap(
+    Effect.gen(function* () {
+      const reader = yield* Effect.serviceOption(OutboxReader.OutboxReader)
+      if (Option.isSome(reader) && routeOf !== undefined) yield* reader.value.routed(routeOf)
+      const items = Realtime.batches(channel, { from })
+      if (Option.isNone(reader) || reader.value.refused === undefined) return items
+      return Stream.merge(items, Stream.fromEffect(reader.value.refused))
+    })
+  )
+
+interface Printed {
+  readonly event: (event: RealtimeEvent<unknown>, cursor: string | undefined) => string
+  readonly position: (cursor: string) => string | undefined
+}
+
+const asJson: Printed = {
+  event: (event, cursor) =>
+    JSON.stringify(
+      event._tag === "Gap"
+        ? { type: "gap", channel: event.channel, reason: event.reason, cursor }
+        : {
+            type: "event",
+            channel: event.channel,
+            id: event.id,
+            at: event.at,
+            tx: event.tx,
+            payload: event.payload,
+            cursor
+          }
+    ),
+  position: (cursor) => JSON.stringify({ type: "cursor", cursor })
+}
+
+const pretty = TerminalCapabilities.useSync(({ canColor }): Printed => {
+  const { bold, dim, yellow } = styles(canColor)
+  return {
+    event: (event) =>
+      event._tag === "Gap"
+        ? yellow(`gap ${event.reason}: events may be missing here, re-read the state`)
+        : `${dim(event.at.toISOString())}  ${bold(event.id)}  ${JSON.stringify(event.payload)}`,
+    position: () => undefined
+  }
+})
+
+const readCursor = (file: string) =>
+  FileSystem.FileSystem.use((files) =>
+    files.readFileString(file).pipe(
+      Effect.map((text) => text.trim() || undefined),
+      Effect.catchIf(
+        ({ reason }) => reason._tag === "NotFound",
+        () => Effect.succeed(undefined)
+      )
+    )
+  )
+
+/** In two steps, so that a crash leaves the old cursor or the new one. */
+const writeCursor = (file: string, cursor: string) =>
+  FileSystem.FileSystem.use((files) =>
+    Effect.andThen(
+      files.writeFileString(`${file}.new`, `${cursor}\n`),
+      files.rename(`${file}.new`, file)
+    )
+  )
+
+export const tailCommand = Command.make(
+  "tail",
+  {
+    channel: channelArgument,
+    from: Flag.String("from").pipe(
+      Flag.withMetavar("<cursor|oldest>"),
+      Flag.withDescription(
+        "Begin after this cursor of a durable channel, or with the oldest event that is kept (default: now)"
+      ),
+      Flag.optional
+    ),
+    cursorFile: Flag.String("cursor-file").pipe(
+      Flag.withMetavar("<path>"),
+      Flag.withDescription("Keep the cursor in this file, and go on from there the next time"),
+      Flag.optional
+    ),
+    limit: Flag.Int("limit").pipe(
+      Flag.withMetavar("<n>"),
+      Flag.withDescription("End after so many events and gaps"),
+      Flag.filter(
+        (count) => count > 0,
+        (count) => `--limit is a number from 1 on, not ${count}.`
+      ),
+      Flag.optional
+    ),
+    json: Flag.Boolean("json").pipe(
+      Flag.withoutNegation,
+      Flag.withDescription("Print a line of JSON for each event, gap and position"),
+      Flag.withDefault(false)
+    ),
+    delivery: deliveryFlag,
+    definitions: definitionsFlag,
+    schema: schemaFlag,
+    database: databaseFlag,
+    listen: listenFlag
+  },
+  Effect.fnUntraced(
+    function* (given) {
+      const { channel: name } = given
+      const chosen = yield* choose({ ...given, name })
+      const isDurable = chosen.delivery === "durable"
+      const file = Option.getOrUndefined(given.cursorFile)
+      if (!isDurable && (Option.isSome(given.from) || file !== undefined)) {
+        return yield* wrongUsage(
+          `Channel "${name}" is live: no event of it is kept, so it has no --from and no --cursor-file.`
+        )
+      }
+      const from =
+        Option.getOrUndefined(given.from) ??
+        (file === undefined ? undefined : yield* readCursor(file))
+      const hint = chosen.isGuess ? ", a guess: see --delivery" : ""
+      yield* Console.error(`following ${name} (${chosen.delivery}${hint})`)
+      const { event, position } = given.json ? asJson : yield* pretty
+      const at = yield* Ref.make(from)
+      let left = Option.getOrElse(given.limit, () => Number.POSITIVE_INFINITY)
+      const print = Effect.fnUntraced(function* (batch: Realtime.EventBatch<unknown>) {
+        const cursor = isDurable ? batch.cursor : undefined
+        for (const one of batch.events) {
+          if (left === 0) return
+          left--
+          yield* Console.log(event(one, isDurable ? one.cursor : undefined))
+        }
+        if (cursor === undefined) return
+        const line = batch.events.length === 0 ? position(cursor) : undefined
+        if (line !== undefined) yield* Console.log(line)
+        yield* Ref.set(at, cursor)
+        if (file !== undefined) yield* writeCursor(file, cursor)
+      })
+      yield* untilSignal
+      yield* itemsOf(chosen, from).pipe(
+        Stream.tap(print),
+        Stream.takeUntil(() => left === 0),
+        Stream.runDrain,
+        Effect.ensuring(
+          Effect.flatMap(Ref.get(at), (cursor) =>
+            cursor === undefined ? Effect.void : Console.error(`go on with --from ${cursor}`)
+          )
+        ),
+        Effect.provide(layerOf(chosen, given.schema, Option.getOrUndefined(given.listen)))
+      )
+      if (left > 0) return yield* failed(`Channel "${name}" ended.`)
+    },
+    (effect, given) =>
+      effect.pipe(Effect.provide(layerDatabase(given)), Effect.mapError(failedBy(given.schema)))
+  )
+).pipe(
+  Command.withDescription(
+    "Print the events of a channel as they arrive, until Ctrl-C. A gap is a line of its own. Of a durable channel each position has a cursor, with which another run goes on."
+  ),
+  Command.withShortDescription("Print the events of a channel as they arrive"),
+  Command.withExamples([
+    { command: "effect-realtime tail table_updates_orders" },
+    {
+      command:
+        "effect-realtime tail table_updates_orders --json --cursor-file orders.cursor | work",
+      description: "Each event once, also across restarts"
+    }
+  ])
+)

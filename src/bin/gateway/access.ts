@@ -1,0 +1,50 @@
+/** Which clients of the gateway may do something: by their token, and by what its claims equal. */
+import type * as Channel from "../../Channel.ts"
+import type { Claims } from "../../server/Jwt.ts"
+import type { Limited } from "../../server/Rule.ts"
+import type { Action, Request } from "../../server/ServerOptions.ts"
+import type { Access } from "./config.ts"
+
+/** A client: its claims where it has a valid token, and a text that no other user has. */
+export interface Client {
+  readonly key: string
+  readonly claims: Claims | undefined
+}
+
+/** What clients see, and which of them may use it. Without `read` or `publish` no client may. */
+export interface Served {
+  readonly definition: Channel.Definition
+  readonly read: Access | undefined
+  readonly publish: Access | undefined
+}
+
+/** The values of a claim: of a list, each of its values. */
+const valuesOf = (claims: Claims, claim: string): ReadonlyArray<unknown> =>
+  [claims[claim]].flat().filter((value) => value !== undefined && value !== null)
+
+const allows = (
+  access: Access | undefined,
+  { claims }: Client,
+  params: unknown
+): boolean | Limited => {
+  if (access === undefined) return false
+  if (access === "any") return true
+  if (claims === undefined) return false
+  if (access === "signed-in") return true
+  const values = valuesOf(claims, access.claim)
+  return access.column !== undefined
+    ? { where: { [access.column]: values } }
+    : values.some((value) => String(value) === params)
+}
+
+/** Whether a client may do what it requests, and which rows of a table it may see. */
+export const authorizer = (served: ReadonlyArray<Served>) => {
+  const accesses = new Map(served.map((one) => [one.definition, one]))
+  const of: Record<Action, "read" | "publish"> = {
+    subscribe: "read",
+    publish: "publish",
+    present: "publish"
+  }
+  return ({ action, definition, identity, params }: Request<Client>): boolean | Limited =>
+    allows(accesses.get(definition)?.[of[action]], identity, params)
+}

@@ -1,0 +1,154 @@
+/**
+ * What the gateway serves, as its JSON file says it. Flags and the environment give the same value.
+ *
+ * An unknown key is refused, because a rule that is misspelled would leave a channel open or closed by
+ * accident.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+
+/** A claim of the token that equals the parameter of the channel's name, or a column of the row. */
+const Claim = Schema.Struct({
+  claim: Schema.NonEmptyString,
+  param: Schema.optionalKey(Schema.NonEmptyString),
+  column: Schema.optionalKey(Schema.NonEmptyString)
+}).check(
+  Schema.makeFilter(({ column, param }) => (column === undefined) !== (param === undefined), {
+    expected: "a claim with either a param or a column"
+  })
+)
+
+/** Which clients may do something: all, those with a valid token, or those with a claim. */
+export const Access = Schema.Union([Schema.Literals(["any", "signed-in"]), Claim])
+
+/** Which clients may do something. */
+export type Access = typeof Access.Type
+
+const Channel = Schema.Struct({
+  delivery: Schema.optionalKey(Schema.Literals(["live", "durable", "volatile", "presence"])),
+  read: Schema.optionalKey(Access),
+  publish: Schema.optionalKey(Access),
+  /** Of a volatile channel: the field whose newest value wins. */
+  latestBy: Schema.optionalKey(Schema.NonEmptyString),
+  /** Of a presence channel: what a member is. */
+  counts: Schema.optionalKey(Schema.Literals(["persons", "devices"]))
+})
+
+/** A channel, or with a parameter in its name a family. */
+export type Channel = typeof Channel.Type
+
+const Columns = Schema.Union([Schema.NonEmptyString, Schema.NonEmptyArray(Schema.NonEmptyString)])
+
+const Table = Schema.Struct({
+  schema: Schema.optionalKey(Schema.NonEmptyString),
+  /** Default: `table_updates_` and the table's name. */
+  channel: Schema.optionalKey(Schema.NonEmptyString),
+  by: Schema.optionalKey(Columns),
+  filter: Schema.optionalKey(Columns),
+  columns: Schema.optionalKey(Columns),
+  read: Schema.optionalKey(Access)
+})
+
+/** A table whose changes clients see. */
+export type Table = typeof Table.Type
+
+const OneOrMore = Schema.Union([Schema.String, Schema.NonEmptyArray(Schema.String)])
+
+const Jwt = Schema.Struct({
+  /** A secret of at least 32 bytes, for HS256. */
+  secret: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
+  /** The https address of a key set. */
+  keys: Schema.optionalKey(Schema.NonEmptyString),
+  issuer: Schema.optionalKey(OneOrMore),
+  audience: Schema.optionalKey(OneOrMore),
+  /** The cookie that holds the token of a client that sends none. */
+  cookie: Schema.optionalKey(Schema.NonEmptyString)
+})
+
+/** How tokens are checked. */
+export type Jwt = typeof Jwt.Type
+
+const Limits = Schema.Struct({
+  maxSessions: Schema.optionalKey(Schema.Int),
+  maxSessionsPerIdentity: Schema.optionalKey(Schema.Int),
+  maxSessionsPerAddress: Schema.optionalKey(Schema.Int),
+  maxSubscriptions: Schema.optionalKey(Schema.Int),
+  maxFrameBytes: Schema.optionalKey(Schema.Int),
+  drainTimeout: Schema.optionalKey(Schema.DurationFromString)
+})
+
+/** The file. */
+export const Config = Schema.Struct({
+  database: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
+  /** Where the node listens and reads, when `database` leads to a pooler. */
+  listen: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
+  /** The schema of the installed objects. */
+  schema: Schema.optionalKey(Schema.NonEmptyString),
+  host: Schema.optionalKey(Schema.NonEmptyString),
+  port: Schema.optionalKey(Schema.Int),
+  /** The path of the WebSocket. */
+  path: Schema.optionalKey(Schema.TemplateLiteral(["/", Schema.String])),
+  origins: Schema.optionalKey(
+    Schema.Union([Schema.Literal("any"), Schema.Array(Schema.NonEmptyString)])
+  ),
+  trustProxy: Schema.optionalKey(Schema.Int),
+  channels: Schema.optionalKey(Schema.Record(Schema.String, Channel)),
+  tables: Schema.optionalKey(Schema.Record(Schema.String, Table)),
+  jwt: Schema.optionalKey(Jwt),
+  limits: Schema.optionalKey(Limits)
+})
+
+/** What the gateway serves. */
+export type Config = typeof Config.Type
+
+/**
+ * The gateway cannot start with what it was given. The message names the place and the cure, and no secret.
+ */
+export class InvalidGateway extends Schema.TaggedError<InvalidGateway>()("InvalidGateway", {
+  /** The file, flag or variable. */
+  where: Schema.String,
+  reason: Schema.String
+}) {
+  override get message(): string {
+    return `${this.where}: ${this.reason}`
+  }
+}
+
+/** The place of a fault in the text. The rest of the message of `JSON.parse` could quote a secret. */
+const placeOf = (error: unknown): string =>
+  / at position .*$/.exec(error instanceof Error ? error.message : "")?.[0] ?? ""
+
+const issuesOf = SchemaIssue.makeFormatterStandardSchemaV1({
+  leafHook: (issue) =>
+    issue._tag === "UnexpectedKey"
+      ? "is not a known key"
+      : issue._tag === "MissingKey"
+        ? "is missing"
+        : SchemaIssue.defaultLeafHook(issue)
+})
+
+/** Each fault with its place, such as `channels.news.raed is not a known key`. */
+const faultsOf = (issue: SchemaIssue.Issue): string =>
+  issuesOf(issue)
+    .issues.map(({ message, path }) =>
+      `${(path ?? []).map(String).join(".") || "it"} ${message}`.replace(
+        " Expected ",
+        " should be "
+      )
+    )
+    .join("; ")
+
+/** Reads the text of a file. */
+export const parse = (where: string, text: string): Effect.Effect<Config, InvalidGateway> =>
+  Effect.try({
+    try: (): unknown => JSON.parse(text),
+    catch: (error) =>
+      new InvalidGateway({ where, reason: `The text is not JSON${placeOf(error)}.` })
+  }).pipe(
+    Effect.flatMap((json) =>
+      Schema.decodeUnknownEffect(Config)(json, { onExcessProperty: "error", errors: "all" }).pipe(
+        Effect.mapError(({ issue }) => new InvalidGateway({ where, reason: `${faultsOf(issue)}.` }))
+      )
+    )
+  )

@@ -1,0 +1,157 @@
+/**
+ * The gateway: an HTTP server with a WebSocket door, its health and its metrics. It needs no
+ * code of an application.
+ *
+ * It listens before it reaches the database, so that its health can be asked meanwhile.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import { isSqlError } from "effect/sql/SqlError"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+import { gateway as Defaults } from "../../internal/defaults.ts"
+import { databaseLayer } from "../../node/internal/databaseLayer.ts"
+import { openDoor } from "../../node/internal/openDoor.ts"
+import { waitingDoor } from "../../node/internal/waitingDoor.ts"
+import { attach } from "../../server/internal/door/attach.ts"
+import { pathOf } from "../../server/internal/door/claimedPaths.ts"
+import { databaseRefusalOf, explained } from "../../server/internal/link/databaseRefusal.ts"
+import { keeps } from "../../server/internal/hub/durable.ts"
+import { SchemaName } from "../../server/internal/sql/schemaName.ts"
+import * as PgInstaller from "../../server/PgInstaller.ts"
+import * as Realtime from "../../server/Realtime.ts"
+import { layerDatabase } from "../shared/database.ts"
+import { failed } from "../shared/exit.ts"
+import { authorizer, type Client, type Served } from "./access.ts"
+import { answers } from "./answers.ts"
+import { servedChannel } from "./channels.ts"
+import type * as Config from "./config.ts"
+import { authenticator } from "./identity.ts"
+import { install, servedTables } from "./tables.ts"
+
+/** What a gateway needs, beside what its file may leave out. */
+export interface Options {
+  readonly config: Config.Config
+  readonly database: Redacted.Redacted
+  readonly schema: string
+  /** Whether the gateway installs what its tables and durable channels need. */
+  readonly installs: boolean
+}
+
+/** Throws are faults of the file. */
+const checked = <A>(make: () => A): Effect.Effect<A, unknown> =>
+  Effect.try({ try: make, catch: (error) => error })
+
+/** Listens, and closes with the scope. */
+const listen = (config: Config.Config, isReady: () => boolean) =>
+  Effect.gen(function* () {
+    const http = yield* Effect.acquireRelease(
+      Effect.sync(() => createServer(answers(isReady))),
+      (http) =>
+        Effect.callback<void>((done) => {
+          http.close(() => done(Effect.void))
+          http.closeAllConnections()
+        })
+    )
+    const { host = Defaults.host, port = Defaults.port } = config
+    yield* Effect.callback<void, unknown>((done) => {
+      http.once("error", (error: NodeJS.ErrnoException) =>
+        done(
+          Effect.fail(
+            error.code === "EADDRINUSE"
+              ? failed(
+                  `Port ${port} of ${host} is taken. Give another with --port, or 0 for a free one.`
+                )
+              : error
+          )
+        )
+      )
+      http.listen(port, host, () => done(Effect.void))
+    })
+    const { address, family, port: bound } = http.address() as AddressInfo
+    const url = `http://${family === "IPv6" ? `[${address}]` : address}:${bound}`
+    return { http, url }
+  })
+
+/** Repeats while the database is away, and says so. */
+const patiently = Effect.retry({
+  schedule: Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("15 seconds")]),
+  while: (error: unknown) =>
+    isSqlError(error) &&
+    error.reason._tag === "ConnectionError" &&
+    databaseRefusalOf(error) === undefined
+      ? Effect.as(Effect.logWarning(`The database does not answer yet: ${explained(error)}`), true)
+      : Effect.succeed(false)
+})
+
+/** The tables as the database describes them, and whether the objects are there. */
+const prepare = (
+  channels: ReadonlyArray<Served>,
+  { config, database, installs, schema }: Options
+) =>
+  Effect.gen(function* () {
+    const tables = yield* servedTables(config.tables)
+    const definitions = tables.map(({ definition }) => definition)
+    const keepsSome = tables.length > 0 || channels.some(({ definition }) => keeps(definition))
+    if (installs && keepsSome) yield* install(definitions)
+    const installed = yield* PgInstaller.check.pipe(
+      Effect.as(true),
+      // A gateway of live channels needs no objects.
+      Effect.catchTag("NotInstalled", (error) =>
+        keepsSome ? Effect.fail(error) : Effect.succeed(false)
+      )
+    )
+    return { tables, installed }
+  }).pipe(Effect.provide(layerDatabase({ database, schema })), patiently)
+
+/** Listens, waits for the database, opens the door, and gives its address once clients can come in. */
+export const open = Effect.fnUntraced(function* (options: Options) {
+  const { config, database, schema } = options
+  const channels = yield* checked(() =>
+    Object.entries(config.channels ?? {}).map(([name, channel]) => servedChannel(name, channel))
+  )
+  const authenticate = yield* checked(() => authenticator(config.jwt))
+  let isReady = () => false
+  const { http, url } = yield* listen(config, () => isReady())
+  const waiting = yield* Scope.fork(yield* Effect.scope)
+  const path = pathOf({ path: config.path })
+  yield* attach(
+    waitingDoor(path, () => "The gateway is starting."),
+    http
+  ).pipe(Scope.provide(waiting))
+  const { installed, tables } = yield* prepare(channels, options)
+  const served = [...channels, ...tables]
+  const definitions = served.map(({ definition }) => definition)
+  const listenUrl = config.listen === undefined ? undefined : Redacted.value(config.listen)
+  const beneath = yield* Layer.build(
+    Layer.effect(Realtime.Realtime, Realtime.make()).pipe(
+      Layer.provideMerge(
+        databaseLayer(Redacted.value(database), { listenUrl }, definitions, new Set(), installed)
+      ),
+      Layer.provideMerge(Layer.succeed(SchemaName, schema))
+    )
+  )
+  const { door } = yield* openDoor<Client>(
+    {
+      channels: definitions,
+      path: config.path,
+      origins: config.origins,
+      trustProxy: config.trustProxy,
+      limits: config.limits,
+      control: installed,
+      authenticate,
+      identityKey: ({ key }) => key,
+      authorize: authorizer(served)
+    },
+    Effect.void
+  ).pipe(Effect.provide(beneath))
+  yield* attach(door, http)
+  yield* Scope.close(waiting, Exit.void)
+  isReady = door.isReady
+  yield* door.ready
+  return url
+})

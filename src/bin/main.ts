@@ -1,0 +1,81 @@
+/**
+ * Runs the command line: arguments to a command, and how the command ended to an exit code.
+ *
+ * Results are on stdout and everything else on stderr, so that a pipe receives results only.
+ */
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Cause from "effect/Cause"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Stdio from "effect/Stdio"
+import * as Logger from "effect/Logger"
+import * as Runtime from "effect/Runtime"
+import * as CliConfig from "effect/cli/CliConfig"
+import * as CliError from "effect/cli/CliError"
+import * as CliOutput from "effect/cli/CliOutput"
+import * as Command from "effect/cli/Command"
+import * as GlobalFlag from "effect/cli/GlobalFlag"
+import { commands } from "./commands.ts"
+import { exitCodes, OnSignal } from "./shared/exit.ts"
+import { version } from "./shared/peers.ts"
+
+const root = Command.make("effect-realtime").pipe(
+  Command.withDescription("PostgreSQL notifications and table changes in real time."),
+  Command.withSubcommands(commands)
+)
+
+/** Help that a wrong command line causes is no result. */
+const presenter: CliOutput.Presenter = {
+  present: (event) =>
+    event._tag === "InvalidInvocation"
+      ? CliOutput.defaultPresenter
+          .present(event)
+          .pipe(
+            Effect.updateService(Console.Console, (console) => ({ ...console, log: console.error }))
+          )
+      : CliOutput.defaultPresenter.present(event)
+}
+
+const settings = Layer.mergeAll(
+  Layer.succeed(Logger.LogToStderr, true),
+  CliOutput.layerPresenter(presenter),
+  // A wizard would lose the order of the flags, which `sql` needs.
+  CliConfig.layer({
+    builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions, GlobalFlag.LogLevel]
+  })
+)
+
+/** Runs the command that the arguments name. */
+export const run = (args: ReadonlyArray<string>) =>
+  Command.runWith(root, { version })(args).pipe(
+    Effect.updateService(Stdio.Stdio, (stdio) => ({ ...stdio, args: Effect.succeed(args) })),
+    Effect.provide(settings)
+  )
+
+/** The exit code of a run. */
+export const codeOf = <A, E>(exit: Exit.Exit<A, E>, onSignal: number): number => {
+  if (Exit.isSuccess(exit)) return 0
+  if (Cause.hasInterruptsOnly(exit.cause)) return onSignal
+  const error = Cause.squash(exit.cause)
+  const code = Runtime.getErrorExitCode(error)
+  return CliError.isCliError(error) && code !== 0 ? exitCodes.usage : code
+}
+
+/** Runs as the process: signals interrupt, and the process exits when the command has ended. */
+export const main = (args: ReadonlyArray<string>): void => {
+  const onSignal = { code: exitCodes.interrupted as number }
+  // The reader of a pipe that has left, such as head, wants no more.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    process.exit(error.code === "EPIPE" ? 0 : exitCodes.failed)
+  })
+  run(args).pipe(
+    Effect.provideService(OnSignal, onSignal),
+    Effect.provide(NodeServices.layer),
+    NodeRuntime.runMain({
+      teardown: (exit, onExit) => onExit(codeOf(exit, onSignal.code))
+    })
+  )
+}

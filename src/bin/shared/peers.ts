@@ -1,0 +1,75 @@
+/**
+ * The packages that the command line needs beside it, and the one line that brings them.
+ *
+ * Loaded before any of them, so it imports nothing but modules of Node.
+ */
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+
+/** A module of each package, because not every package exports its `package.json`. */
+const modules: Readonly<Record<string, string>> = {
+  effect: "effect/Effect",
+  "@effect/platform-node": "@effect/platform-node/NodeServices",
+  "@effect/sql-pg": "@effect/sql-pg/PgClient",
+  "@nats-io/transport-node": "@nats-io/transport-node"
+}
+
+/** What every command needs. */
+export const usualPeers: ReadonlyArray<string> = [
+  "effect",
+  "@effect/platform-node",
+  "@effect/sql-pg"
+]
+
+interface Manifest {
+  readonly version: string
+  readonly peerDependencies: Readonly<Record<string, string>>
+  readonly dependencies?: Readonly<Record<string, string>>
+}
+
+/** The package is two folders above both `src/bin` and `dist/bin`. */
+const root = Path.resolve(fileURLToPath(import.meta.url), "../../../..")
+
+const read = (folder: string): Manifest =>
+  JSON.parse(Fs.readFileSync(Path.join(folder, "package.json"), "utf8")) as Manifest
+
+const own = read(root)
+
+/** The version of the package. */
+export const version: string = own.version
+
+/** Those of the packages that cannot be found from here. */
+export const missingOf = (names: ReadonlyArray<string>): ReadonlyArray<string> =>
+  names.filter((name) => {
+    try {
+      import.meta.resolve(modules[name] ?? name)
+      return false
+    } catch {
+      return true
+    }
+  })
+
+/** What npx installs to run this very package: from the registry, or the tarball of its install. */
+const self = (): string => {
+  const above = Path.resolve(root, "../..")
+  try {
+    const from = read(above).dependencies?.["effect-realtime"]
+    if (from?.startsWith("file:") === true) return Path.resolve(above, from.slice("file:".length))
+  } catch {
+    // No project holds it.
+  }
+  return `effect-realtime@${version}`
+}
+
+/** Says which packages are missing, and the line that brings them. `command` is what to run then. */
+export const missingText = (missing: ReadonlyArray<string>, command: string): string => {
+  const needed = [...new Set([...usualPeers, ...missing])]
+  const packages = [self(), ...needed.map((name) => `${name}@${own.peerDependencies[name]}`)]
+  return `effect-realtime does not find ${missing.join(" and ")}. This line brings what it needs:
+
+  npx --yes ${packages.map((one) => `-p "${one}"`).join(" ")} effect-realtime ${command}
+
+In a project, install the packages beside effect-realtime instead.
+`
+}

@@ -1,0 +1,14 @@
+/** Colours of a terminal. */
+const styled =
+  (code: number, isOn: boolean) =>
+  (text: string): string =>
+    isOn ? `\u001b[${code}m${text}\u001b[0m` : text
+
+/** Functions that style a text, or leave it as it is. */
+export const styles = (isOn: boolean) => ({
+  bold: styled(1, isOn),
+  dim: styled(2, isOn),
+  green: styled(32, isOn),
+  yellow: styled(33, isOn),
+  red: styled(31, isOn)
+})

@@ -1,0 +1,50 @@
+/** The command line as a whole: help, version, completions, and exit codes. */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { record } from "./support/run.ts"
+
+describe("the command line", () => {
+  it.live("lists its commands without arguments, and says its version", () =>
+    Effect.gen(function* () {
+      const { code, stdout } = yield* record([])
+      expect(code).toBe(0)
+      expect(stdout).toMatch(/SUBCOMMANDS\n {2}sql +\w/)
+      expect(yield* record(["--version"])).toEqual({
+        code: 0,
+        stdout: "effect-realtime v0.1.0\n",
+        stderr: ""
+      })
+    })
+  )
+
+  it.live("prints completions for each shell", () =>
+    Effect.gen(function* () {
+      for (const shell of ["bash", "zsh", "fish", "powershell"]) {
+        const { code, stdout } = yield* record(["--completions", shell])
+        expect([code, stdout]).toEqual([0, expect.stringContaining("watch-durable")])
+      }
+    })
+  )
+
+  it.live("answers a wrong command line on stderr, with the code 64", () =>
+    Effect.gen(function* () {
+      const { code, stderr, stdout } = yield* record(["sqll"])
+      expect([code, stdout]).toEqual([64, ""])
+      expect(stderr).toContain('Unknown subcommand "sqll"')
+      for (const args of [
+        ["sql", "--wake", "never"],
+        ["sql", "--schema", "A b"],
+        ["sql", "--columns", "id"],
+        ["sql", "--watch", "a=b=c"],
+        ["sql", "--retention", "long"],
+        ["sql", "--max-messages", "0"],
+        ["sql", "--unwatch", "a", "--watch", "b"],
+        ["sql", "--apply"],
+        ["nats", "--root", "a..b"]
+      ]) {
+        const wrong = yield* record(args)
+        expect([wrong.code, wrong.stdout], args.join(" ")).toEqual([64, ""])
+      }
+    })
+  )
+})

@@ -1,0 +1,58 @@
+/** The rules of the gateway: any, signed-in, or a claim that equals a parameter or a column. */
+import { describe, expect, it } from "@effect/vitest"
+import { authorizer, type Client } from "../../../src/bin/gateway/access.ts"
+import { servedChannel, servedTable } from "../../../src/bin/gateway/channels.ts"
+import type { Access } from "../../../src/bin/gateway/config.ts"
+import type { Action } from "../../../src/server/ServerOptions.ts"
+
+const anonymous: Client = { key: "anonymous 1", claims: undefined }
+const ann: Client = { key: "ann", claims: { sub: "ann", rooms: ["lobby", 7], team: "red" } }
+
+const asked = (
+  client: Client,
+  action: Action,
+  params?: unknown,
+  given: Access | undefined = undefined
+) => {
+  const { definition } = servedChannel("room_{room}", {})
+  const one = { definition, read: given, publish: given }
+  return authorizer([one])({ identity: client, channel: "room_x", definition, params, action })
+}
+
+describe("a rule of the gateway", () => {
+  it("allows nothing where there is none", () => {
+    expect(asked(ann, "subscribe", "lobby")).toBe(false)
+    expect(asked(ann, "publish", "lobby")).toBe(false)
+    expect(asked(ann, "present", "lobby")).toBe(false)
+  })
+
+  it("allows any client, or one with a valid token", () => {
+    expect(asked(anonymous, "subscribe", "lobby", "any")).toBe(true)
+    expect(asked(anonymous, "subscribe", "lobby", "signed-in")).toBe(false)
+    expect(asked(ann, "publish", "lobby", "signed-in")).toBe(true)
+  })
+
+  it("allows a client whose claim is the parameter, or has it in a list", () => {
+    const rooms = { claim: "rooms", param: "room" } as const
+    expect(asked(ann, "subscribe", "lobby", rooms)).toBe(true)
+    expect(asked(ann, "subscribe", "7", rooms)).toBe(true)
+    expect(asked(ann, "subscribe", "attic", rooms)).toBe(false)
+    expect(asked(anonymous, "subscribe", "lobby", rooms)).toBe(false)
+    expect(asked(ann, "present", "ann", { claim: "sub", param: "room" })).toBe(true)
+    expect(asked(ann, "present", "ann", { claim: "missing", param: "room" })).toBe(false)
+  })
+
+  it("bounds the rows of a table by a column, and by none where the claim is missing", () => {
+    const described = { key: ["id"], columns: ["id", "team"] }
+    const rows = (client: Client, claim: string) => {
+      const served = servedTable("orders", { read: { claim, column: "team" } }, described)
+      const { definition } = served
+      const request = { identity: client, channel: "c", definition, params: undefined } as const
+      expect(authorizer([served])({ ...request, action: "publish" })).toBe(false)
+      return authorizer([served])({ ...request, action: "subscribe" })
+    }
+    expect(rows(ann, "team")).toEqual({ where: { team: ["red"] } })
+    expect(rows(ann, "missing")).toEqual({ where: { team: [] } })
+    expect(rows(anonymous, "team")).toBe(false)
+  })
+})

@@ -1,0 +1,56 @@
+/** Runs a program of a test in its own process, which a test kills, stops, and starts again. */
+import { Effect, type Scope } from "effect"
+import { type ChildProcess, spawn } from "node:child_process"
+import { join } from "node:path"
+
+export interface Program {
+  /** Ends it with a signal, unless it has ended. */
+  readonly end: (signal: "SIGKILL" | "SIGTERM") => Effect.Effect<void>
+  /** Starts it again. Completes with its first message. */
+  readonly start: Effect.Effect<void>
+  readonly signal: (name: "SIGSTOP" | "SIGCONT") => Effect.Effect<void>
+}
+
+const root = join(import.meta.dirname, "../..")
+
+/** `file`: from the root of the repository. The program reads `setup` from PROGRAM_SETUP, as JSON. */
+export const program = (file: string, setup: object): Effect.Effect<Program, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    let child: ChildProcess
+    const start = Effect.callback<void>((resume) => {
+      let output = ""
+      const started = spawn(process.execPath, ["-C", "@effect-realtime/source", file], {
+        cwd: root,
+        env: { ...process.env, PROGRAM_SETUP: JSON.stringify(setup) },
+        stdio: ["ignore", "pipe", "pipe", "ipc"]
+      })
+      child = started
+      for (const stream of [started.stdout, started.stderr]) {
+        stream?.on("data", (data: Buffer) => {
+          output = (output + data.toString()).slice(-20_000)
+        })
+      }
+      started.once("message", () => resume(Effect.void))
+      started.once("exit", (code, signal) =>
+        resume(Effect.die(new Error(`${file} ended with ${String(code ?? signal)}:\n${output}`)))
+      )
+    })
+    const end = (signal: "SIGKILL" | "SIGTERM") =>
+      Effect.callback<void>((resume) => {
+        if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
+        child.once("exit", () => resume(Effect.void))
+        child.kill(signal)
+      })
+    yield* Effect.acquireRelease(start, () => end("SIGKILL"))
+    return {
+      start,
+      end,
+      signal: (name) => Effect.sync(() => void child.kill(name))
+    }
+  })
+
+/** The setup of this process, which ends with the test, whatever happens to it. */
+export const setupOf = <A>(): A => {
+  process.on("disconnect", () => process.exit(1))
+  return JSON.parse(process.env["PROGRAM_SETUP"]!) as A
+}
