@@ -84,11 +84,12 @@ serve<ProbeApi>({
     elsewhere = await PgWire.connect(databaseUrl)
     socket = await enter(port, channels)
   },
-  run: async ({ hold, millis }) => {
+  run: async ({ hold, millis, perSecond }) => {
     const first = next
     const committed: Array<number> = []
     if (hold) await elsewhere!.query("begin; select pg_current_xact_id()")
     const until = performance.now() + millis
+    let due = performance.now()
     while (performance.now() < until) {
       const text = messageText(0, next, bytes)
       // oxlint-disable-next-line no-await-in-loop -- one after the other
@@ -96,7 +97,10 @@ serve<ProbeApi>({
       committed.push(micros())
       next++
       // Out of step with everything: with the timers of the reader and with the wakes of the database.
-      const pause = 7 + ((next * 7919) % 13)
+      const pause =
+        perSecond === undefined
+          ? 7 + ((next * 7919) % 13)
+          : (due -= (Math.log(1 - Math.random()) * 1000) / perSecond) - performance.now()
       // oxlint-disable-next-line no-await-in-loop -- that is the point
       await new Promise((resolve) => setTimeout(resolve, pause))
     }

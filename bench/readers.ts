@@ -3,10 +3,11 @@
  * process, because PostgreSQL is what is measured.
  */
 import { PgClient } from "@effect/sql-pg"
-import { Effect, Exit, Layer, Queue, Redacted, Scope } from "effect"
+import { Effect, Exit, Layer, Queue, Redacted, References, Scope } from "effect"
 import * as Net from "node:net"
 import { address } from "../src/server/internal/link/pgLink.ts"
 import * as OutboxReader from "../src/server/OutboxReader.ts"
+import { feedOver } from "./lib/feedOver.ts"
 import { serve } from "./lib/ipc.ts"
 import { statementsOf } from "./lib/statements.ts"
 import type { ReadersApi } from "./lib/types.ts"
@@ -28,7 +29,7 @@ const counting = (databaseUrl: string) => () => {
 }
 
 serve<ReadersApi>({
-  open: async ({ channel, databaseUrl, nodes, poll }) => {
+  open: async ({ channel, databaseUrl, nats, nodes, poll }) => {
     const client = PgClient.layer({
       url: Redacted.make(databaseUrl),
       maxConnections: 1,
@@ -47,12 +48,13 @@ serve<ReadersApi>({
         Effect.forkScoped
       )
     })
+    const layer = nats === undefined ? client : Layer.provideMerge(feedOver(nats), client)
     await Effect.runPromise(
       Effect.gen(function* () {
         for (let n = 0; n < nodes; n++) {
-          yield* Effect.provideContext(node, yield* Layer.build(Layer.fresh(client)))
+          yield* Effect.provideContext(node, yield* Layer.build(Layer.fresh(layer)))
         }
-      }).pipe(Scope.provide(scope))
+      }).pipe(Scope.provide(scope), Effect.provideService(References.MinimumLogLevel, "Warn"))
     )
   },
   count: () => ({ statements, events }),

@@ -9,10 +9,12 @@ import { absent, has, install } from "./lib/install.ts"
 import { commandOf, type Options, parseOptions, usage } from "./lib/options.ts"
 import type { Context } from "./measure/context.ts"
 import { measureBurst } from "./measure/burst.ts"
+import { measureDelay } from "./measure/delay.ts"
 import { measureDurable } from "./measure/durable.ts"
 import { measureFanOut } from "./measure/fanOut.ts"
 import { decodings, measureDecoding } from "./measure/decode.ts"
 import { measureFilters } from "./measure/filters.ts"
+import { measureGains } from "./measure/gains.ts"
 import { type Curve, measureGrowth } from "./measure/growth.ts"
 import { measureIdle } from "./measure/idle.ts"
 import { measureLatency } from "./measure/latency.ts"
@@ -64,9 +66,19 @@ const measurements: ReadonlyArray<Measurement> = [
     measure: (context) => measureDurable(context)
   },
   {
+    name: "D1",
+    title: "the time from a commit to a socket, beside a node that looks every 5 ms",
+    measure: (context) => measureDelay(context)
+  },
+  {
     name: "P",
     title: "what 1 to 16 nodes that read the outbox cost PostgreSQL",
     measure: (context) => measurePrimary(context)
+  },
+  {
+    name: "G",
+    title: "what 8 nodes that one reader feeds over NATS cost, beside one node",
+    measure: (context) => measureGains(context)
   },
   {
     name: "R",

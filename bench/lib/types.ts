@@ -44,6 +44,8 @@ export interface Setup {
   readonly databaseUrl?: string
   /** Milliseconds between two looks at the outbox, of a reader that only polls. */
   readonly poll?: number
+  /** The port of a NATS server over which one node reads for all. */
+  readonly nats?: number
 }
 
 export interface Cpu {
@@ -173,6 +175,8 @@ export interface ReadersApi {
     readonly channel: string
     /** Milliseconds between two looks, of readers that only poll. */
     readonly poll?: number
+    /** The port of a NATS server over which one of them reads for all. */
+    readonly nats?: number
   }) => Promise<void>
   /** What all of them have sent and received so far. */
   readonly count: (options: object) => { readonly statements: number; readonly events: number }
@@ -258,10 +262,14 @@ export interface ProbeApi {
     readonly channels: ReadonlyArray<string>
   }) => Promise<void>
   /**
-   * Publishes for this time, in irregular steps of 7 to 19 ms; with `hold` while another
-   * transaction that has written is open. Rejects when a message does not arrive.
+   * Publishes for this time, in irregular steps of 7 to 19 ms, or at random at a rate; with `hold` while
+   * another transaction that has written is open. Rejects when a message does not arrive.
    */
-  readonly run: (options: { readonly millis: number; readonly hold: boolean }) => Promise<{
+  readonly run: (options: {
+    readonly millis: number
+    readonly hold: boolean
+    readonly perSecond?: number
+  }) => Promise<{
     /** Microseconds from the answer to the commit until the arrival. */
     readonly latencies: ReadonlyArray<number>
   }>

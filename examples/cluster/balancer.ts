@@ -7,6 +7,7 @@
  */
 import { Effect, FileSystem } from "effect"
 import { connect, createServer, type Socket } from "node:net"
+import { fileURLToPath } from "node:url"
 import { accepts, find, run } from "./programs.ts"
 
 export interface Balancer {
@@ -15,42 +16,35 @@ export interface Balancer {
   readonly ended: Effect.Effect<never, unknown>
 }
 
-// #region nginx
-const nginx = (port: number, nodes: ReadonlyArray<number>, folder: string) => `
+/** `nginx.conf`, which docker-compose.yml has too, with the ports of this machine. */
+const nginx = Effect.fnUntraced(function* (
+  port: number,
+  nodes: ReadonlyArray<number>,
+  folder: string
+) {
+  const files = yield* FileSystem.FileSystem
+  const left = [...nodes]
+  const server = (yield* files.readFileString(
+    fileURLToPath(new URL("nginx.conf", import.meta.url))
+  ))
+    .replace("listen 8080;", `listen 127.0.0.1:${port};`)
+    .replaceAll(/node\d:3000/g, () => `127.0.0.1:${left.shift()}`)
+  return `
 daemon off;
 worker_processes 1;
 pid ${folder}/nginx.pid;
 error_log stderr warn;
 events { worker_connections 4096; }
 http {
-  access_log off;
-  client_body_temp_path ${folder}/body;
-  proxy_temp_path ${folder}/proxy;
-  fastcgi_temp_path ${folder}/fastcgi;
-  uwsgi_temp_path ${folder}/uwsgi;
-  scgi_temp_path ${folder}/scgi;
-  map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
-  upstream nodes {
-    least_conn;
-${nodes.map((node) => `    server 127.0.0.1:${node} max_fails=1 fail_timeout=2s;`).join("\n")}
-  }
-  server {
-    listen 127.0.0.1:${port};
-    location / {
-      proxy_pass http://nodes;
-      proxy_http_version 1.1;
-      proxy_set_header Host $http_host;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $connection_upgrade;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-      proxy_next_upstream error timeout http_503;
-      proxy_connect_timeout 2s;
-      proxy_read_timeout 90s;
-    }
-  }
-}
+access_log off;
+client_body_temp_path ${folder}/body;
+proxy_temp_path ${folder}/proxy;
+fastcgi_temp_path ${folder}/fastcgi;
+uwsgi_temp_path ${folder}/uwsgi;
+scgi_temp_path ${folder}/scgi;
+${server}}
 `
-// #endregion
+})
 
 // #region haproxy
 const haproxy = (port: number, nodes: ReadonlyArray<number>) => `
@@ -129,7 +123,7 @@ export const start = Effect.fnUntraced(function* (
     const isNginx = name === "nginx"
     yield* files.writeFileString(
       config,
-      isNginx ? nginx(port, nodes, folder) : haproxy(port, nodes)
+      isNginx ? yield* nginx(port, nodes, folder) : haproxy(port, nodes)
     )
     const args = isNginx
       ? ["-p", folder, "-c", config, "-e", "stderr"]

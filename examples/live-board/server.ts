@@ -3,8 +3,9 @@
  *
  *   npm start
  *
- * PORT is its port: default 3000, or a free one if 3000 is in use; 0 picks a free one. DATABASE_URL names a
- * PostgreSQL to use instead of the embedded one. NODE_NAME and NATS_URL are for a cluster of several boards.
+ * PORT is its port: default 3000, or a free one if 3000 is in use; 0 picks a free one. LISTEN_HOST is the
+ * address that it has there, default 127.0.0.1. DATABASE_URL names a PostgreSQL to use instead of the embedded
+ * one. NODE_NAME and NATS_URL are for a cluster of several boards.
  */
 // Not the whole package, which takes half a second to load.
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -57,12 +58,14 @@ class PortTaken extends Data.TaggedError("PortTaken")<{ readonly port: number }>
   }
 }
 
-const listen = (port: number) =>
-  NodeHttpServer.make(createServer, {
-    host: "127.0.0.1",
+const listen = Effect.fnUntraced(function* (port: number) {
+  const host = yield* Config.withDefault(Config.String("LISTEN_HOST"), "127.0.0.1")
+  return yield* NodeHttpServer.make(createServer, {
+    host,
     port,
     gracefulShutdownTimeout: "1 second"
   }).pipe(Effect.mapError((error) => (isTaken(error) ? new PortTaken({ port }) : error)))
+})
 
 const isTaken = ({ cause }: HttpServerError.ServeError) =>
   cause instanceof Error && "code" in cause && cause.code === "EADDRINUSE"

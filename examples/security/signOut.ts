@@ -1,23 +1,29 @@
-/** Ends the sessions of a user on every node. Each node revokes its own sessions. */
+/** Ends the sessions of a user on every node, and refuses the tokens that the user still has. */
 // #region revoke
-import { Effect, Layer, Schema, Stream } from "effect"
-import { Channel } from "effect-realtime"
-import { Realtime, RealtimeServer } from "effect-realtime/server"
+import { Effect, Layer } from "effect"
+import { Jwt, RealtimeServer } from "effect-realtime/server"
+import { OrderUpdates } from "../channels.ts"
+import { secret } from "./issue.ts"
 
-/** For the nodes only, so the door does not serve it. */
-const SignOuts = Channel.make("sign_outs", Schema.String, { delivery: "durable" })
-
-/** Call it in the transaction that ends the session in your tables. */
-export const signOut = (userId: string) => Realtime.publish(SignOuts, userId)
-
-/** Run it on each node: `Revocations.pipe(Layer.provideMerge(door))`. */
-export const Revocations = Realtime.events(SignOuts).pipe(
-  Stream.runForEach((event) =>
-    event._tag === "Event"
-      ? RealtimeServer.RealtimeServer.use((server) => server.revoke(event.payload))
-      : Effect.logWarning("A sign-out may have been missed: tokens end by themselves.")
-  ),
-  Effect.forkScoped,
-  Layer.effectDiscard
+/** Serve `Door.pipe(Layer.provide(PgNodeBus.layer()))`. */
+export const Door = Layer.unwrap(
+  Effect.map(secret, (keys) =>
+    RealtimeServer.layer({
+      channels: [OrderUpdates],
+      authenticate: Jwt.authenticate({ keys }),
+      authorize: RealtimeServer.allowAll,
+      control: true
+    })
+  )
 )
+
+/** Call it on any node, also in the transaction that ends the session in your tables. */
+export const signOut = (userId: string) =>
+  RealtimeServer.RealtimeServer.use((server) => server.revoke(userId)).pipe(
+    Effect.tap(({ missing }) =>
+      missing.length === 0
+        ? Effect.void
+        : Effect.logInfo(`Nodes that did not answer, and read it within 2 s: ${missing.join(", ")}`)
+    )
+  )
 // #endregion

@@ -195,4 +195,8 @@ export const pgInstaller = { retention: 86_400_000, lockTimeout: 5000 }
 export const jwt = { clockTolerance: 5000 }
 
 /** `RealtimeTest`. */
-export const realtimeTest = { socketBytes: 64 * 1024 }
+export const realtimeTest = {
+  /** Nodes. */
+  nodes: 1,
+  socketBytes: 64 * 1024
+}

@@ -1,9 +1,10 @@
 /**
- * The whole system in memory, with faults to inject: server, database, network and clients in one
+ * The whole system in memory, with faults to inject: nodes, database, network and clients in one
  * process, without a port, driven by `TestClock`.
  *
- * The server has the real hub and the real door, and the clients are real clients. Only the sockets
- * between them and the database below, with its outbox for durable channels, are in memory.
+ * Each node has the real hub and the real door, and the clients are real clients. Only the sockets
+ * between them, the bus between the nodes, and the database below, with its outbox for durable channels, are
+ * in memory.
  * Tables that `Channel.table` defines have rows. `Realtime.consume`, `snapshot` and `readRows` read the
  * application's own database, so they need a `PgClient`: use `EmbeddedPostgres` in a test of them. All times follow the Clock of the test, so ten minutes of outage
  * take a millisecond and give the same result each time.
@@ -22,6 +23,7 @@ import type * as Scope from "effect/Scope"
 import type { IncomingHttpHeaders } from "node:http"
 import * as Channel from "../Channel.ts"
 import * as RealtimeClient from "../client/RealtimeClient.ts"
+import type * as MemoryBus from "../server/MemoryBus.ts"
 import type * as MemoryOutbox from "../server/MemoryOutbox.ts"
 import { type OutboxPublishError, OutboxReader } from "../server/OutboxReader.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
@@ -39,11 +41,12 @@ import type {
   Options
 } from "../server/ServerOptions.ts"
 import * as Database from "./internal/database.ts"
+import * as BusNetwork from "./internal/busNetwork.ts"
 import * as Idle from "./internal/idle.ts"
 import { type Network, networkOf } from "./internal/faults.ts"
 import * as LeapClock from "./internal/leapClock.ts"
 import { type Ground, Path, type Weather } from "./internal/network.ts"
-import * as Running from "./internal/running.ts"
+import * as Node from "./internal/node.ts"
 import * as Server from "./internal/server.ts"
 
 export type {
@@ -53,6 +56,13 @@ export type {
    */
   Network
 } from "./internal/faults.ts"
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Node
+} from "./internal/node.ts"
 
 /**
  * Options of a client in memory: those of `RealtimeClient` without an address, and the headers of its
@@ -65,6 +75,11 @@ export interface ClientOptions extends Omit<
   RealtimeClient.Options,
   "url" | "webSocket" | "queue" | "signals"
 > {
+  /**
+   * The index of the node to which the client connects. Default: the first one. While that one does not accept
+   * clients, the next one that does takes its place, as behind a load balancer.
+   */
+  readonly node?: number | undefined
   /** The headers of the upgrade request, such as a cookie. Default: none. */
   readonly headers?: IncomingHttpHeaders | undefined
   /** As in `RealtimeClient`. */
@@ -92,6 +107,17 @@ export interface Message {
  * @since 0.1.0
  */
 export interface SystemOptions {
+  /**
+   * The nodes, default 1, at most 100. Several have one database, and a bus between them, as a single one has
+   * with `control`. A node with a bus sends the members of presence channels when it has heard the others, 1.2 s
+   * after its start.
+   */
+  readonly nodes?: number | undefined
+  /**
+   * What the bus does with each text, by the names of the nodes: `node 1`, and after its first restart `node
+   * 1.2`. Default: it delivers each at once. See also `isolate` of a node.
+   */
+  readonly bus?: MemoryBus.Fault | undefined
   /** The options of the hub: how much it keeps in memory, how long it lingers. */
   readonly realtime?: Realtime.Options | undefined
   /** The options of the outbox: how long it keeps messages, how much it replays. */
@@ -214,31 +240,12 @@ export class RealtimeTest extends Context.Service<
       /** The live channels that the server listens to, including those that linger. */
       readonly listening: Effect.Effect<ReadonlyArray<string>>
     }
-    /** Faults and deploys of the server. */
-    readonly server: {
-      /**
-       * A deploy: the server drains until the last client has left or was cut at the limit
-       * `drainTimeout`. Then a new server starts, without the events that live channels had in memory;
-       * durable channels resume where each client was. Attempts to connect fail meanwhile. Takes no time
-       * when the network has no delay and few clients are connected; otherwise fork it.
-       */
-      readonly restart: Effect.Effect<void>
-      /** A rolling deploy: as `restart`, but the new server accepts clients while the old one drains. */
-      readonly replace: Effect.Effect<void>
-      /** A crash: the server ends without closing, its sockets are reset, and a new server starts. */
-      readonly kill: Effect.Effect<void>
-      /**
-       * The server ends: as `kill`, but no new one starts. Attempts to connect fail until `start`,
-       * `restart`, `replace` or `kill` starts one.
-       */
-      readonly stop: Effect.Effect<void>
-      /** Starts a server after `stop`. Does nothing while one runs. */
-      readonly start: Effect.Effect<void>
-      /** Whether the server accepts new clients and its events flow. */
-      readonly isReady: Effect.Effect<boolean>
-    }
+    /** The nodes; by default there is one. */
+    readonly nodes: ReadonlyArray<Node.Node>
+    /** The first node: its faults and deploys. */
+    readonly server: Node.Node
     /**
-     * The clocks of server and clients leap, like those of machines that slept: everything due meanwhile
+     * The clocks of nodes and clients leap, like those of machines that slept: everything due meanwhile
      * happens late and at once. `TestClock` itself does not move.
      */
     readonly jump: (duration: Duration.Input) => Effect.Effect<void>
@@ -246,15 +253,15 @@ export class RealtimeTest extends Context.Service<
     readonly settle: Effect.Effect<void>
     /** Connects one more client, until the scope closes. */
     readonly connect: (options?: ClientOptions) => Effect.Effect<Client, never, Scope.Scope>
-    /** The number of sockets that the server holds open. */
+    /** The number of sockets that the nodes hold open. */
     readonly sockets: Effect.Effect<number>
-    /** The channels to which the server's sockets are subscribed: one for each subscription, sorted. */
+    /** The channels to which the sockets of the nodes are subscribed: one for each subscription, sorted. */
     readonly subscriptions: Effect.Effect<ReadonlyArray<string>>
   }
 >()("effect-realtime/testing/RealtimeTest") {}
 
 /**
- * A layer of the system, its first client and the hub of its server.
+ * A layer of the system, its first client and the hub of its first node.
  *
  * @category models
  * @since 0.1.0
@@ -266,9 +273,9 @@ export type SystemLayer<R> = Layer.Layer<
 >
 
 /**
- * The system. Each call of `Realtime` goes to the server that runs then. A Stream belongs to the server on
- * which it began and ends with it; the next Stream goes to the next server. While no server runs, a Stream
- * ends at once.
+ * The system. Each call of `Realtime` goes to the server that runs then as the first node. A Stream belongs to
+ * the server on which it began and ends with it; the next Stream goes to the next server. While no server runs,
+ * a Stream ends at once. Fails with `InvalidOption` for options that a server rejects, and for `nodes`.
  *
  * @category layers
  * @since 0.1.0
@@ -322,19 +329,36 @@ const system = <I, R>(
     const socketBytes = yield* checked(() =>
       count("socketBytes", options.socketBytes ?? Defaults.socketBytes)
     )
-    const { commit, faults, rows, source, table, transaction } = yield* Database.make(
+    const { commit, faults, revocations, rows, source, table, transaction } = yield* Database.make(
       clock,
       options.outbox
     )
-    const { outbox } = options
-    const server = yield* Server.make({ source, table, outbox }, options, options.realtime)
+    const size = yield* checked(() =>
+      count("nodes", options.nodes ?? Defaults.nodes, { most: 100, unlimited: false })
+    )
+    const database = { source, table, outbox: options.outbox, revocations }
+    const endOf = size > 1 || options.control === true ? BusNetwork.make(options.bus) : undefined
+    const servers = yield* Effect.forEach(Array.from({ length: size }).keys(), (index) => {
+      const end = endOf?.(index)
+      return Effect.map(Server.make(database, end?.link, options, options.realtime), (server) => ({
+        server,
+        end
+      }))
+    })
 
     const run = yield* FiberSet.makeRuntime<never, void>()
     const ground: Ground = {
       now: () => clock.currentTimeMillisUnsafe(),
       run: (effect) =>
         void run(Effect.catchDefect(effect, (defect) => Effect.logError("network", defect))),
-      entrance: server.entrance,
+      enter: (peer, headers, first) => {
+        for (let at = first; at < first + size; at++) {
+          const node = at % size
+          const ears = servers[node]!.server.entrance(peer, headers)
+          if (ears !== undefined) return { ears, node }
+        }
+        return undefined
+      },
       maxMessageBytes: options.limits?.maxFrameBytes ?? limits.maxFrameBytes,
       socketBytes,
       links: new Set()
@@ -347,14 +371,14 @@ const system = <I, R>(
       Effect.sync(() => ground.links.forEach((l) => l.forgetServer()))
     )
 
-    const connect = ({ headers = {}, ...own }: ClientOptions = {}) =>
+    const connect = ({ headers = {}, node = 0, ...own }: ClientOptions = {}) =>
       Effect.gen(function* () {
-        const path = new Path(ground, { ...weather }, headers)
+        const path = new Path(ground, { ...weather }, headers, node)
         yield* Effect.acquireRelease(
           Effect.sync(() => paths.add(path)),
           () => Effect.sync(() => paths.delete(path))
         )
-        const { headers: _, ...shared } = options.client ?? {}
+        const { headers: _, node: __, ...shared } = options.client ?? {}
         const { webSocket } = path
         const client = yield* Effect.orDie(
           Layer.build(
@@ -367,17 +391,17 @@ const system = <I, R>(
         }
       }).pipe(inside)
 
-    const first = yield* connect({ headers: options.client?.headers })
-    const { current } = server
-    const running = Running.make(current, clock)
-
-    const forget = () => ground.links.forEach((l) => l.held && l.forgetServer())
+    const first = yield* connect({ headers: options.client?.headers, node: options.client?.node })
+    const nodes = servers.map(({ end, server }, index) =>
+      Node.make(server, end, ground, index, clock, inside)
+    )
+    const [node] = nodes as [(typeof nodes)[number]]
 
     return Context.make(RealtimeTest, {
       ...networkOf((change) => paths.forEach(change), weather),
       publish: (channel, payload, options) =>
         Effect.suspend(() => {
-          if (!keeps(channel)) return current().realtime.publish(channel, payload)
+          if (!keeps(channel)) return node.realtime.publish(channel, payload)
           if (channel.fault !== undefined) return Effect.fail(channel.fault)
           // Not through the hub, which leaves the channels of tables to triggers.
           return Effect.flatMap(Effect.fromResult(Channel.toJson(channel, payload)), (text) =>
@@ -395,25 +419,19 @@ const system = <I, R>(
           }))
         ),
       database: faults,
-      server: {
-        restart: inside(server.restart),
-        replace: inside(server.replace),
-        kill: inside(server.kill(forget)),
-        stop: inside(server.stop(forget)),
-        start: inside(server.start),
-        isReady: Effect.sync(() => server.running() && current().door.isReady())
-      },
+      nodes,
+      server: node,
       jump: (duration) =>
         Effect.sync(() => clock.leap(Duration.toMillis(Duration.fromInputUnsafe(duration)))),
       settle: idle.quiet(turnsToSettle),
       connect,
-      sockets: Effect.sync(() => server.size()),
+      sockets: Effect.sync(() => servers.reduce((sum, { server }) => sum + server.size(), 0)),
       subscriptions: Effect.sync(() =>
         [...ground.links].flatMap(({ subscriptions }) => Array.from(subscriptions)).toSorted()
       )
     }).pipe(
       Context.add(RealtimeClient.RealtimeClient, first),
-      Context.add(Realtime.Realtime, running.realtime),
-      Context.add(OutboxReader, running.reader)
+      Context.add(Realtime.Realtime, node.realtime),
+      Context.add(OutboxReader, node.reader)
     )
   })

@@ -12,8 +12,10 @@ import { Rig, type RigOptions, type Window } from "../../bench/lib/Rig.ts"
 import type { Audience, SubjectName } from "../../bench/lib/types.ts"
 import type { Context } from "../../bench/measure/context.ts"
 import { measureBurst } from "../../bench/measure/burst.ts"
+import { measureDelay } from "../../bench/measure/delay.ts"
 import { measureDurable } from "../../bench/measure/durable.ts"
 import { measureFilters } from "../../bench/measure/filters.ts"
+import { measureGains } from "../../bench/measure/gains.ts"
 import { measureGrowth } from "../../bench/measure/growth.ts"
 import { measureOutbox } from "../../bench/measure/outbox.ts"
 import { measurePrimary } from "../../bench/measure/primary.ts"
@@ -190,8 +192,11 @@ describe("growth", patient, () => {
 })
 
 describe("the durable side of the benchmark", patient, () => {
+  // One server of a kind for all, because this file measures no times.
+  const databases = new Databases()
+  afterAll(() => databases[Symbol.asyncDispose]())
+
   it("commits with and without the library, and delivers the probes to a socket", async () => {
-    await using databases = new Databases()
     const { costs, results } = await measureDurable(contextOf(databases), {
       subjects: ["without us", "hybrid"],
       writers: [0, 2],
@@ -217,7 +222,6 @@ describe("the durable side of the benchmark", patient, () => {
   })
 
   it("counts what each number of nodes costs PostgreSQL", async () => {
-    await using databases = new Databases()
     const { costs } = await measurePrimary(contextOf(databases), { nodes: [0, 2], rates: [0, 100] })
     const statements = costs.map(({ columns, subject }) => [
       subject,
@@ -230,8 +234,24 @@ describe("the durable side of the benchmark", patient, () => {
     ])
   })
 
+  it("delivers every commit to a socket, woken and by looks every 5 ms", async () => {
+    const { costs } = await measureDelay(contextOf(databases), {
+      loads: [{ label: "few", beside: 20 }]
+    })
+    expect(costs.map(({ columns, subject }) => [subject, Number(columns["p50 ms"]) > 0])).toEqual([
+      ["looks every 5 ms, few", true],
+      ["woken, few", true]
+    ])
+  })
+
+  it.skipIf(!has("nats-server"))("delivers every commit to a fed node", async () => {
+    const { results } = await measureGains(contextOf(databases), { nodes: 2, rates: [100] })
+    expect(
+      results.filter(({ goal, ratio }) => goal !== null && ratio > 0).map(({ measure }) => measure)
+    ).toEqual(["queries", "cpu-per-event"])
+  })
+
   it("receives every notification of a transaction while it listens to more channels", async () => {
-    await using databases = new Databases()
     const { costs, results } = await measureBurst(contextOf(databases), {
       channels: 20,
       notifications: 2000
@@ -246,7 +266,6 @@ describe("the durable side of the benchmark", patient, () => {
   })
 
   it("delivers every event of the reader to a socket", async () => {
-    await using databases = new Databases()
     const { results } = await measureReader(contextOf(databases), { perSecond: 2000, together: 5 })
     expect(results).toMatchObject([
       { baseline: "one core", pairs: 1 },

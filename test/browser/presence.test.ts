@@ -1,7 +1,8 @@
-/** `usePresence` in a real Chromium: two pages see each other join, change and leave. */
+/** `usePresence` in a real Chromium: two pages see each other come, change and leave, on one node and on two. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { afterAll, beforeAll } from "vitest"
+import * as MemoryBus from "../../src/server/MemoryBus.ts"
 import { executablePath, launchPlain } from "../support/chromium.ts"
 import { site } from "./support/site.ts"
 
@@ -12,11 +13,15 @@ describe.skipIf(executablePath === undefined)("usePresence in Chromium", () => {
   })
   afterAll(() => browser?.close())
 
-  it.live("shows each page the other one", () =>
+  it.live.each([
+    ["one node", 1],
+    ["two nodes", 2]
+  ] as const)("shows each page the other one, on %s", ([, nodes]) =>
     Effect.gen(function* () {
-      const { url } = yield* site()
+      const network = MemoryBus.network()
+      const sites = yield* Effect.all(Array.from({ length: nodes }, () => site({ network })))
       const complaints: Array<string> = []
-      const open = (name: string) =>
+      const open = (name: string, { url } = sites[0]!) =>
         Effect.gen(function* () {
           const page = yield* Effect.acquireRelease(
             Effect.promise(() => browser.context.newPage()),
@@ -38,14 +43,14 @@ describe.skipIf(executablePath === undefined)("usePresence in Chromium", () => {
                     Array.from(document.querySelectorAll("li"), (one) => one.textContent).toSorted()
                   ) === all,
                 JSON.stringify(guests.toSorted()),
-                { polling: 20, timeout: 5000 }
+                { polling: 20, timeout: 15_000 }
               )
             })
           return { page, sent, shows }
         })
       const ann = yield* open("ann")
       yield* ann.shows("ann, me")
-      const bob = yield* open("bob")
+      const bob = yield* open("bob", sites.at(-1))
       yield* ann.shows("ann, me", "bob")
       yield* bob.shows("ann", "bob, me")
       yield* Effect.promise(() => bob.page.click("#type"))
@@ -56,6 +61,8 @@ describe.skipIf(executablePath === undefined)("usePresence in Chromium", () => {
       yield* bob.shows("ann")
       const asked = bob.sent.filter((type) => type !== "ping")
       expect(asked).toEqual(["hello", "subscribe", "present", "present", "absent"])
+      yield* Effect.promise(() => ann.page.close())
+      yield* bob.shows()
       expect(complaints).toEqual([])
     }).pipe(Effect.scoped)
   )

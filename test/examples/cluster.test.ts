@@ -33,7 +33,7 @@ const starting = async () => {
   })
 }
 
-beforeAll(starting, 90_000)
+beforeAll(starting, 180_000)
 
 afterAll(async () => {
   const ended = once(child, "exit")
@@ -149,7 +149,7 @@ describe("npm run cluster", () => {
           expect(customers.filter((customer) => customer === "during")).toHaveLength(1)
         }
         yield* until(() => pages.every(({ node }) => node !== ""))
-      }).pipe(Effect.scoped, Effect.timeout("60 seconds"))
+      }).pipe(Effect.scoped, Effect.timeout("120 seconds"))
     )
-  }, 70_000)
+  }, 130_000)
 })

@@ -2,11 +2,13 @@
 import { PgClient } from "@effect/sql-pg"
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { ConfigProvider, Effect, Layer } from "effect"
+import { ConfigProvider, Context, Effect, Layer, Schedule } from "effect"
 import { HttpRouter } from "effect/http"
 import { RealtimeServer as PlainServer } from "effect-realtime/node"
 import { QueryResults, RealtimeServer } from "effect-realtime/server"
 import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as PgNodeBus from "../../src/server/PgNodeBus.ts"
+import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
 import { createServer, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -18,13 +20,13 @@ import { serve } from "../../examples/next/serve.ts"
 import { issue } from "../../examples/security/issue.ts"
 import { door as rules } from "../../examples/security/rules.ts"
 import { Door as Sessions } from "../../examples/security/sessions.ts"
-import { Revocations, signOut } from "../../examples/security/signOut.ts"
+import { Door as SignOutDoor, signOut } from "../../examples/security/signOut.ts"
 import { Door as Tokens } from "../../examples/security/tokens.ts"
 import { App as VolatileApp } from "../../examples/volatile/server.ts"
 import { Address, address } from "../support/app.ts"
 import { database, layerDatabase } from "../support/database.ts"
 import { connect, greet, type Wire } from "../support/wire.ts"
-import { layerReader } from "../server/support/durable.ts"
+import { layerInstalled, layerReaderOnly } from "../server/support/durable.ts"
 
 const hello = (wire: Wire, token?: string) => {
   wire.send({ type: "hello", version: 1, token })
@@ -167,35 +169,55 @@ describe("examples/security", () => {
     )
   )
 
-  const door = RealtimeServer.layer({
-    channels: [Notices],
-    authenticate: ({ token = "" }) => Effect.succeed({ identity: token }),
-    authorize: RealtimeServer.allowAll
-  })
-
-  it.live("signOut.ts: ends the sessions of one user, and no other session", () =>
-    Effect.gen(function* () {
-      const { ws } = yield* Address
-      const ada = yield* withToken("ada")(ws)
-      const bob = yield* withToken("bob")(ws)
-      // Published again until the node listens.
-      const code = yield* signOut("ada").pipe(
-        Effect.andThen(Effect.sleep("20 millis")),
-        Effect.forever,
-        Effect.raceFirst(ada.closed)
-      )
-      expect(code).toBe(4101)
-      expect(yield* ask(bob, 1, Notices.name)).toMatchObject({ type: "subscribed" })
-    }).pipe(
-      Effect.scoped,
-      Effect.provide(
-        HttpRouter.serve(Revocations.pipe(Layer.provideMerge(door)), quiet).pipe(
-          Layer.provideMerge(address),
-          Layer.provideMerge(beneath),
-          Layer.provideMerge(layerReader())
+  it.live(
+    "signOut.ts: ends the sessions of one user on two nodes, and refuses the token on both",
+    () =>
+      Effect.gen(function* () {
+        const node = (name: string) =>
+          Layer.build(
+            Layer.fresh(
+              HttpRouter.serve(SignOutDoor, quiet).pipe(
+                Layer.provideMerge(address),
+                Layer.provideMerge(
+                  NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1" })
+                ),
+                Layer.provide(PgNodeBus.layer({ name })),
+                Layer.provide(Realtime.layer()),
+                Layer.provide(layerReaderOnly()),
+                Layer.provide(PgNotificationSource.layer({ selfTest: false })),
+                Layer.provide(environment)
+              )
+            )
+          )
+        const nodes = [yield* node("one"), yield* node("two")] as const
+        const urls = nodes.map((one) => Context.get(one, Address).ws)
+        const token = yield* Effect.provide(issue("ada"), environment)
+        const others = yield* Effect.provide(issue("bob"), environment)
+        const ada = yield* Effect.forEach(urls, withToken(token))
+        const bob = yield* Effect.forEach(urls, withToken(others))
+        // The nodes know each other after a heartbeat.
+        const stats = Context.get(nodes[0], RealtimeServer.RealtimeServer).stats
+        yield* Effect.repeat(stats, {
+          until: ({ answered }) => answered.length === 2,
+          schedule: Schedule.spaced(50)
+        })
+        const reached = yield* Effect.provide(signOut("ada"), nodes[0])
+        expect(reached).toMatchObject({
+          answered: ["one", "two"],
+          missing: []
+        })
+        expect(yield* Effect.forEach(ada, ({ closed }) => closed)).toEqual([4101, 4101])
+        const again = yield* Effect.forEach(urls, (ws) =>
+          Effect.flatMap(connect(ws), (wire) => {
+            wire.send({ type: "hello", version: 1, token })
+            return wire.closed
+          })
         )
-      )
-    )
+        expect(again).toEqual([4101, 4101])
+        for (const wire of bob) {
+          expect(yield* ask(wire, 1, OrderUpdates.name)).toMatchObject({ type: "subscribed" })
+        }
+      }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 })
 

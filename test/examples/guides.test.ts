@@ -15,6 +15,7 @@ import { copy } from "../../examples/recovery/copy.ts"
 import { Orders, OrdersWithNotes } from "../../examples/schema/versions.ts"
 import { Users, Watches } from "../../examples/tables/watch.ts"
 import { deploy } from "../../examples/testing/faults.ts"
+import { isolated } from "../../examples/testing/nodes.ts"
 import { newOrders } from "../../examples/testing/rows.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import { layerReader } from "../server/support/durable.ts"
@@ -132,6 +133,10 @@ describe("examples/testing", () => {
   it.effect(
     "rows.ts: a page shows the rows of its filter, and nothing of a failed transaction",
     () => Effect.map(newOrders, (shown) => expect(shown).toEqual([[1], [1, 2], [2]]))
+  )
+
+  it.effect("nodes.ts: a page shows no member of a node that is isolated", () =>
+    Effect.map(isolated, (shown) => expect(shown).toEqual(["Joan", "", "Joan"]))
   )
 })
 

@@ -113,6 +113,40 @@ describe("PgNodeBus", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("a node that still has the last secret is heard for 10 minutes after a rotation", () =>
+    Effect.gen(function* () {
+      const { url } = yield* installedDatabase
+      const world = yield* worldOn(url)
+      const before = world.keys.current()!
+      const stale = { ...world, keys: { current: () => before, again: Effect.void } }
+      const one = yield* node(stale, "one", quick)
+      const two = yield* node(world, "two", quick)
+      yield* until(() => one.changes.length === 1 && two.changes.length === 1)
+      yield* execute(url, "select realtime.rotate_secret()")
+      /** As if the clock of the database had gone on by so many seconds. */
+      const later = (seconds: number) =>
+        Effect.andThen(
+          execute(
+            url,
+            `update realtime.bus_secrets set until = until - interval '${seconds} seconds'`
+          ),
+          world.keys.again
+        )
+      yield* later(570)
+      one.send("within 10 minutes")
+      yield* until(() => two.got.length === 1)
+      yield* later(40)
+      const dropped = yield* forged
+      one.send("after 10 minutes")
+      yield* Effect.repeat(Effect.andThen(Effect.sleep(10), forged), {
+        until: (count) => count > dropped
+      })
+      // It is silent to the other node, and then gone.
+      yield* until(() => two.changes.includes("silent one"))
+      expect(two.got).toEqual(["within 10 minutes"])
+    }).pipe(Effect.scoped)
+  )
+
   it.live("a link that swallows notifications is replaced, and the bus is up again", () =>
     Effect.gen(function* () {
       const { url } = yield* installedDatabase

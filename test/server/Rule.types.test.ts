@@ -186,6 +186,70 @@ describe("The types of rules", () => {
     }>()
   })
 
+  it("a presence channel has a rule for its members, with its parameter, its state and the identity", () => {
+    const InRoom = Channel.presence("in_room_", Schema.FiniteFromString, Text)
+    const Lobby = Channel.presence("lobby", Text)
+    expect(() => {
+      RealtimeServer.layer({
+        channels: [InRoom, News],
+        authenticate,
+        identityKey,
+        rules: ({ onPresent, onSubscribe }) => [
+          onSubscribe(News, () => true),
+          onSubscribe(InRoom, ({ params }) => {
+            expectTypeOf(params).toEqualTypeOf<number>()
+            return true
+          }),
+          onPresent(InRoom, ({ identity, member, params }) => {
+            expectTypeOf(params).toEqualTypeOf<number>()
+            expectTypeOf(member).toEqualTypeOf<typeof Text.Type>()
+            return { ...member, sender: identity.name }
+          })
+        ]
+      })
+      RealtimeServer.layer({
+        channels: [InRoom],
+        // @ts-expect-error onPresent for in_room_* is missing
+        rules: ({ onSubscribe }) => [onSubscribe(InRoom, () => true)]
+      })
+      RealtimeServer.layer({
+        channels: [InRoom],
+        // @ts-expect-error lobby is not in channels
+        rules: ({ onPresent, onSubscribe }) => [
+          onSubscribe(InRoom, () => true),
+          onPresent(InRoom, ({ member }) => member),
+          onPresent(Lobby, ({ member }) => member)
+        ]
+      })
+    }).toBeTypeOf("function")
+    const write = ({ onPresent, onPublish, onSubscribe }: RealtimeServer.RuleMaker<Person>) => [
+      // @ts-expect-error a sender is a text
+      onPresent(InRoom, ({ member }) => ({ ...member, sender: 1 })),
+      // @ts-expect-error a rule gives the state, and no decision
+      onPresent(InRoom, () => true),
+      // @ts-expect-error a failure is a RuleRefused
+      onPresent(InRoom, () => Effect.fail("no")),
+      // @ts-expect-error the channel has no members
+      onPresent(Notes, ({ member }) => member),
+      // @ts-expect-error the channel has no events
+      onPublish(InRoom, ({ payload }) => payload),
+      // @ts-expect-error the channel is not a table's
+      onSubscribe(InRoom, () => ({ where: { team: "a" } }))
+    ]
+    expect(write).toBeTypeOf("function")
+    expectTypeOf<
+      RealtimeServer.CompleteRules<
+        typeof InRoom | typeof Lobby,
+        readonly [RealtimeServer.Rule<typeof Lobby, "subscribe">]
+      >
+    >().toEqualTypeOf<{
+      readonly "The rules need":
+        | "onSubscribe for in_room_*"
+        | "onPresent for in_room_*"
+        | "onPresent for lobby"
+    }>()
+  })
+
   it("a server has rules or authorize, and not both", () => {
     expect(() => {
       // @ts-expect-error authorize decides already

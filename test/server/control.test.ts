@@ -4,20 +4,34 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Effect, Fiber, Layer, Schema, type Scope } from "effect"
+import {
+  Clock,
+  Context,
+  Effect,
+  Fiber,
+  Layer,
+  Redacted,
+  Schedule,
+  Schema,
+  type Scope
+} from "effect"
 import { SqlError, UnknownError } from "effect/sql/SqlError"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import * as Control from "../../src/server/internal/control/control.ts"
 import type { Whose } from "../../src/server/internal/control/whose.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
+import { address } from "../../src/server/internal/link/pgLink.ts"
 import * as MemoryBus from "../../src/server/MemoryBus.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import { NodeBus } from "../../src/server/NodeBus.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
+import * as PgNodeBus from "../../src/server/PgNodeBus.ts"
+import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
 import { type Authenticate, AuthRefused } from "../../src/server/ServerOptions.ts"
-import { layerDatabase, layerInstalledDatabase } from "../support/database.ts"
+import { layerDatabase, layerInstalledDatabase, TestDatabase } from "../support/database.ts"
+import { hop } from "../support/hop.ts"
 import { TestDoor, visit, type Visitor } from "../support/sessions.ts"
 import { until } from "../support/until.ts"
 
@@ -54,13 +68,8 @@ interface ControlledNode {
 }
 
 /** A node over what it finds: the source in memory, or the outbox as well. */
-const node = (
-  network: MemoryBus.Network,
-  name: string,
-  channels: ReadonlyArray<Channel.Definition>
-) =>
+const nodeOn = (bus: NodeBus["Service"], channels: ReadonlyArray<Channel.Definition>) =>
   Effect.gen(function* () {
-    const bus = yield* MemoryBus.make(network, { name })
     const realtime = yield* Realtime.make()
     return yield* Effect.gen(function* (): Effect.fn.Return<
       ControlledNode,
@@ -86,6 +95,12 @@ const node = (
       }
     }).pipe(Effect.provideService(NodeBus, bus), Effect.provideService(Realtime.Realtime, realtime))
   })
+
+const node = (
+  network: MemoryBus.Network,
+  name: string,
+  channels: ReadonlyArray<Channel.Definition>
+) => Effect.flatMap(MemoryBus.make(network, { name }), (bus) => nodeOn(bus, channels))
 
 /** Lets the database answer, while no time passes. */
 const answers = TestClock.withLive(Effect.sleep(5))
@@ -172,9 +187,16 @@ describe("revoke", () => {
       const { deaf, nodes } = yield* cluster("one", "two", "three")
       const sessions = yield* Effect.forEach(nodes, (node) => node.visit({ key: "ann" }))
       deaf.add("two")
+      const closed = yield* Effect.forkChild(
+        taking(
+          Effect.repeat(Effect.sleep(10), { until: () => sessions[1]!.closeCode !== undefined })
+        ),
+        { startImmediately: true }
+      )
       const { millis, result } = yield* taking(nodes[0]!.control.revoke("ann"))
       expect(result).toEqual({ answered: ["one", "three"], missing: ["two"] })
       expect(millis).toBeLessThanOrEqual(5000)
+      expect((yield* Fiber.join(closed)).millis).toBeLessThanOrEqual(2200)
       expect(codes(sessions)).toEqual([4101, 4101, 4101])
       expect((yield* nodes[1]!.visit({ key: "ann" })).closeCode).toBe(4101)
     })
@@ -312,6 +334,45 @@ describe("arguments of any type", () => {
       yield* pass(2500)
       expect(codes(sessions)).toEqual([undefined, undefined])
     })
+  )
+})
+
+describe("revoke over PostgreSQL alone", () => {
+  it.live("reaches a node whose bus is cut, by its next look at the table", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const path = yield* hop(address({ url: Redacted.make(url) }))
+      const through = new URL(url)
+      through.searchParams.set("host", "127.0.0.1")
+      through.searchParams.set("port", String(path.port))
+      const build = (name: string, listenUrl: string) =>
+        Effect.gen(function* () {
+          const built = yield* Layer.build(
+            PgNodeBus.layer({ name }).pipe(
+              Layer.provide(
+                PgNotificationSource.layer({ selfTest: false, listenUrl: Redacted.make(listenUrl) })
+              )
+            )
+          )
+          return yield* nodeOn(Context.get(built, NodeBus), [Orders])
+        })
+      const one = yield* build("one", url)
+      const two = yield* build("two", through.href)
+      yield* Effect.repeat(one.control.stats, {
+        until: ({ answered }) => answered.length === 2,
+        schedule: Schedule.spaced(50)
+      })
+      const session = yield* two.enter({ key: "ann" })
+      path.silence()
+      const begun = performance.now()
+      const revoke = yield* Effect.forkChild(one.control.revoke("ann"))
+      yield* until(() => session.closeCode !== undefined)
+      // 2 s, and what a machine with much else to do adds.
+      expect(performance.now() - begun).toBeLessThan(5000)
+      expect(session.closeCode).toBe(4101)
+      expect(yield* Fiber.join(revoke)).toEqual({ answered: ["one"], missing: ["two"] })
+      expect((yield* two.enter({ key: "bob" })).closeCode).toBeUndefined()
+    }).pipe(Effect.scoped, Effect.provide(layer))
   )
 })
 

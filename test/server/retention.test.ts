@@ -177,6 +177,26 @@ describe("Retention of the outbox", () => {
       }).pipe(Effect.scoped, Effect.provide(layerReader(undefined, { upkeep: false })))
   )
 
+  it.live("upkeep forgets revocations that are over, and does not wait for one under way", () =>
+    Effect.gen(function* () {
+      const db = yield* session
+      const other = yield* session
+      const names = Effect.map(
+        db.query("select name from realtime.revocations order by id"),
+        ({ rows }) => rows.map(({ name }) => name)
+      )
+      yield* db.query(`insert into realtime.revocations (kind, name, expires) values
+        ('identity', 'ann', now() - interval '1 second'), ('token', 'bob', now() + interval '1 hour')`)
+      yield* other.query("begin")
+      yield* other.query("lock table realtime.revocations in share row exclusive mode")
+      yield* upkeep(db)
+      expect(yield* names).toEqual(["ann", "bob"])
+      yield* other.query("rollback")
+      yield* upkeep(db)
+      expect(yield* names).toEqual(["bob"])
+    }).pipe(Effect.scoped, Effect.provide(layerReader(undefined, { upkeep: false })))
+  )
+
   it.live("retention by count keeps the last 100 messages and prunes older ones", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient

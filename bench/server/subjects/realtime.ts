@@ -19,6 +19,7 @@ import * as Realtime from "../../../src/server/Realtime.ts"
 import * as RealtimeServer from "../../../src/server/RealtimeServer.ts"
 import type { IdentityOptions } from "../../../src/server/ServerOptions.ts"
 import type { Setup } from "../../lib/types.ts"
+import { feedOver } from "../../lib/feedOver.ts"
 import { items } from "../../lib/items.ts"
 import { listen, type Open, shut } from "../subject.ts"
 import * as Feed from "./feed.ts"
@@ -99,7 +100,7 @@ export const openTable: Open = (setup) =>
   openWith(setup, [items], MemorySource.layer, crowded, { maxFilters: 10_000 })
 
 const openWith = async (
-  { databaseUrl, poll }: Setup,
+  { databaseUrl, nats, poll }: Setup,
   channels: ReadonlyArray<Channel.Definition>,
   live: Layer.Layer<NotificationSource, PgNotificationSource.StartError, PgClient.PgClient>,
   door: IdentityOptions<string> = options,
@@ -107,15 +108,14 @@ const openWith = async (
 ) => {
   if (databaseUrl === undefined) throw new Error("durable channels need a database")
   const server = createServer()
+  const reader = OutboxReader.layer(
+    poll === undefined ? {} : { wake: "poll", busyInterval: poll, idleInterval: poll }
+  )
   const app = Layer.effectDiscard(
     Effect.flatMap(Door.make({ ...door, channels }), (door) => attach(door, server))
   ).pipe(
     Layer.provide(Realtime.layer(hub)),
-    Layer.provide(
-      OutboxReader.layer(
-        poll === undefined ? {} : { wake: "poll", busyInterval: poll, idleInterval: poll }
-      )
-    ),
+    Layer.provide(nats === undefined ? reader : reader.pipe(Layer.provide(feedOver(nats)))),
     Layer.provide(live),
     Layer.provide(PgClient.layer({ url: Redacted.make(databaseUrl), maxConnections: 2 }))
   )

@@ -16,6 +16,7 @@ import { formatPosition, whole } from "../../server/internal/outbox/position.ts"
 import type { Options } from "../../server/MemoryOutbox.ts"
 import * as MemorySource from "../../server/MemorySource.ts"
 import { NotificationSource, SourceError } from "../../server/NotificationSource.ts"
+import * as Revocations from "./revocations.ts"
 
 /** All its times follow the clock of the system. */
 export const make = (clock: Clock.Clock, outbox: Options | undefined) =>
@@ -35,8 +36,15 @@ export const make = (clock: Clock.Clock, outbox: Options | undefined) =>
         return Effect.fail(new SourceError({ operation: "notify", channel, cause }))
       })
 
+    const reached = Effect.suspend(() =>
+      table.state === "heard"
+        ? Effect.void
+        : Effect.fail(new Error("The database in memory does not answer"))
+    )
+
     return {
       table,
+      revocations: Revocations.make(clock, reached),
       source: { ...heard, notify },
       commit: (messages: ReadonlyArray<Written>) => timed(table.commit(messages)),
       rows: writes(table, timed),

@@ -1,5 +1,5 @@
 /**
- * The network between clients and a server in one process, with its faults.
+ * The network between clients and servers in one process, with its faults.
  *
  * Each client has a `Path` of its own. A socket on it is a `Link` of two pipes. A pipe keeps the order,
  * delays each message as the path says, and holds as many bytes as a kernel would before the writer must
@@ -24,12 +24,19 @@ type Ears = ReturnType<Door["accept"]>
 /** Starts a session at the end of a new link; `undefined` when the server rejects it. */
 export type Entrance = (peer: Peer, headers: IncomingHttpHeaders) => Ears | undefined
 
+/** The session at the end of a link, and the index of its node. */
+export interface Entered {
+  readonly ears: Ears
+  readonly node: number
+}
+
 /** What every path of a network shares. */
 export interface Ground {
   readonly now: () => number
   /** Runs on a fiber that ends with the network. */
   readonly run: (effect: Effect.Effect<void>) => void
-  readonly entrance: Entrance
+  /** Starts a session on a node, or on the next one that accepts it. */
+  readonly enter: (peer: Peer, headers: IncomingHttpHeaders, node: number) => Entered | undefined
   /** A larger message of a client closes with 1009. */
   readonly maxMessageBytes: number
   /** Bytes in flight to a client beyond which the server must wait. */
@@ -167,7 +174,7 @@ export class Link {
   readonly #toServer: Pipe
   readonly #toClient: Pipe
   readonly #waiting = new Set<() => void>()
-  #ears: Ears | undefined
+  #entered: Entered | undefined
   #serverOpen = false
   /** Bytes in flight to the client. */
   #inFlight = 0
@@ -184,15 +191,15 @@ export class Link {
     this.#send(this.#toServer, () => this.#arrive())
   }
 
-  /** Whether a session has this link. */
-  get held(): boolean {
-    return this.#ears !== undefined
+  /** The node whose session has this link. */
+  get node(): number | undefined {
+    return this.#entered?.node
   }
 
   #arrive(): void {
-    const { ground, headers, weather } = this.path
-    this.#ears = weather.refusing ? undefined : ground.entrance(this.#peer, headers)
-    if (this.#ears === undefined) {
+    const { ground, headers, node, weather } = this.path
+    this.#entered = weather.refusing ? undefined : ground.enter(this.#peer, headers, node)
+    if (this.#entered === undefined) {
       return this.#send(this.#toClient, () => this.#endClient(abnormal, ""))
     }
     this.#serverOpen = true
@@ -276,7 +283,7 @@ export class Link {
     this.#send(this.#toServer, () => {
       if (Buffer.byteLength(text) > this.path.ground.maxMessageBytes) {
         this.#peer.close(closeCodes.messageTooLarge.code, "")
-      } else this.#ears?.receive(text)
+      } else this.#entered?.ears.receive(text)
     })
   }
 
@@ -335,10 +342,10 @@ export class Link {
 
   #endServer(): void {
     this.#serverOpen = false
-    const ears = this.#ears
-    this.#ears = undefined
+    const entered = this.#entered
+    this.#entered = undefined
     this.subscriptions.clear()
-    ears?.closed()
+    entered?.ears.closed()
     this.#forget()
   }
 
@@ -353,23 +360,26 @@ export class Link {
 
   /** Forgets a link that neither end needs, once no message in flight can open a session. */
   #forget(): void {
-    const over = this.#ears === undefined && this.#socket.readyState >= 2
+    const over = this.#entered === undefined && this.#socket.readyState >= 2
     if (over && (this.#lost || this.#toServer.empty)) this.path.ground.links.delete(this)
   }
 }
 
-/** The path between one client and the server. */
+/** The path between one client and its node. */
 export class Path {
   readonly ground: Ground
   readonly weather: Weather
   readonly headers: IncomingHttpHeaders
+  /** The index of the node that it leads to while that one accepts clients. */
+  readonly node: number
   /** Matches the next frame to lose. Its socket delivers nothing after it. */
   #losing: ((frame: ServerFrame) => boolean) | undefined
 
-  constructor(ground: Ground, weather: Weather, headers: IncomingHttpHeaders) {
+  constructor(ground: Ground, weather: Weather, headers: IncomingHttpHeaders, node: number) {
     this.ground = ground
     this.weather = weather
     this.headers = headers
+    this.node = node
   }
 
   /** The WebSocket class of a client on this path. */

@@ -1,20 +1,22 @@
 /**
- * The server of the system in memory: a hub, a reader of the outbox and a door over a database. Each
- * restart begins a new generation.
+ * A server of the system in memory: a hub, a reader of the outbox and a door over a database, and the bus to
+ * the other servers. Each restart begins a new generation, which is another node on the bus.
  *
  * @since 0.1.0
  */
-import { limits as Defaults } from "../../internal/defaults.ts"
+import { limits as Defaults, server as Shared } from "../../internal/defaults.ts"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import * as Control from "../../server/internal/control/control.ts"
 import * as Door from "../../server/internal/door/door.ts"
 import type { ChannelConflict } from "../../server/internal/session/registry.ts"
 import * as MemoryReader from "../../server/internal/outbox/memoryReader.ts"
 import type { MemoryTable } from "../../server/internal/outbox/memoryTable.ts"
+import { NodeBus } from "../../server/NodeBus.ts"
 import { NotificationSource } from "../../server/NotificationSource.ts"
 import { OutboxReader } from "../../server/OutboxReader.ts"
 import * as Realtime from "../../server/Realtime.ts"
@@ -27,6 +29,7 @@ export interface Generation {
   readonly realtime: Realtime.Realtime["Service"]
   readonly reader: OutboxReader["Service"]
   readonly door: Door.Door
+  readonly control: Control.Control
   /** Completes when this server has ended. */
   readonly gone: Deferred.Deferred<void>
 }
@@ -55,13 +58,25 @@ export interface Database {
   readonly source: NotificationSource["Service"]
   readonly table: MemoryTable
   readonly outbox: MemoryReader.MemoryReaderOptions | undefined
+  readonly revocations: Control.RevocationStore
 }
+
+/** How a server reaches the others; `undefined` in a system without a bus. */
+export type BusLink =
+  | {
+      /** The bus of a generation. */
+      readonly bus: Effect.Effect<NodeBus["Service"], never, Scope.Scope>
+      /** From now on no other server hears the generations so far: they end without a goodbye. */
+      readonly mute: () => void
+    }
+  | undefined
 
 /** The address of a client on this machine. */
 const address = "127.0.0.1"
 
 export const make = <I, R>(
-  { outbox, source, table }: Database,
+  { outbox, revocations, source, table }: Database,
+  link: BusLink,
   options: Options<I, R>,
   hub: Realtime.Options | undefined
 ): Effect.Effect<Server, ChannelConflict | InvalidOption, R | Scope.Scope> =>
@@ -78,10 +93,22 @@ export const make = <I, R>(
       const scope = yield* Scope.fork(outer)
       return yield* Effect.gen(function* () {
         const reader = yield* MemoryReader.make(table, outbox)
-        const realtime = yield* Effect.provideService(Realtime.make(hub), OutboxReader, reader)
-        const door = yield* Effect.provideService(Door.make(options), Realtime.Realtime, realtime)
-        return { scope, realtime, reader, door, gone: yield* Deferred.make<void>() }
+        const bus = link === undefined ? Context.empty() : Context.make(NodeBus, yield* link.bus)
+        return yield* Effect.gen(function* () {
+          const realtime = yield* Realtime.make(hub)
+          const prepared = yield* Control.prepare(options.control ?? Shared.control, revocations)
+          const door = yield* Effect.provideService(
+            Door.make(options, prepared.door),
+            Realtime.Realtime,
+            realtime
+          )
+          const control = yield* prepared.over(door)
+          const gone = yield* Deferred.make<void>()
+          return { scope, realtime, reader, door, control, gone }
+        }).pipe(Effect.provideService(OutboxReader, reader), Effect.provideContext(bus))
       }).pipe(
+        // There is a bus, and no table that could be missing.
+        Effect.catchTag(["NoControl", "NotInstalled"], Effect.die),
         Effect.provideService(NotificationSource, source),
         Effect.provideContext(Context.add(services, Scope.Scope, scope))
       )
@@ -109,6 +136,7 @@ export const make = <I, R>(
     const leave = (forget: () => void) =>
       Effect.suspend(() => {
         draining = true
+        link?.mute()
         forget()
         return alive.has(current) ? end(current) : Effect.void
       })

@@ -11,6 +11,7 @@ import { build, type Rolldown } from "vite"
 import * as Door from "../../../src/server/internal/door/door.ts"
 import { attach } from "../../../src/server/internal/door/attach.ts"
 import { MemoryOutbox, layer as outboxLayer } from "../../../src/server/MemoryOutbox.ts"
+import * as MemoryBus from "../../../src/server/MemoryBus.ts"
 import * as MemorySource from "../../../src/server/MemorySource.ts"
 import * as Realtime from "../../../src/server/Realtime.ts"
 import { allowAll, type Authorize, type DoorOptions } from "../../../src/server/ServerOptions.ts"
@@ -58,9 +59,11 @@ interface Made {
   readonly limits?: DoorOptions["limits"]
   /** Answers a request for anything but the page, as JSON. A rejection is a 500. */
   readonly answer?: (url: string) => Promise<unknown>
+  /** Connects the server with those of other sites. */
+  readonly network?: MemoryBus.Network
 }
 
-export const site = ({ answer, authorize = allowAll, limits }: Made = {}) =>
+export const site = ({ answer, authorize = allowAll, limits, network }: Made = {}) =>
   Effect.gen(function* () {
     const files = yield* bundle
     const http = createServer(async ({ url = "/" }, response) => {
@@ -92,7 +95,10 @@ export const site = ({ answer, authorize = allowAll, limits }: Made = {}) =>
         })
     )
     const hub = yield* Layer.build(
-      Realtime.layer().pipe(Layer.provideMerge(Layer.merge(outboxLayer(), MemorySource.layer)))
+      Realtime.layer({ presenceGrace: 500 }).pipe(
+        Layer.provideMerge(Layer.merge(outboxLayer(), MemorySource.layer)),
+        Layer.provide(network === undefined ? Layer.empty : MemoryBus.layer(network))
+      )
     )
     const realtime = Context.get(hub, Realtime.Realtime)
     const door = yield* Door.make({

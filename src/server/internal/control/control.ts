@@ -12,6 +12,7 @@ import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { type BusState, NodeBus } from "../../NodeBus.ts"
 import { OutboxReader } from "../../OutboxReader.ts"
@@ -20,7 +21,7 @@ import { resolvedBus } from "../bus/busOptions.ts"
 import type { Door, DoorControl } from "../door/door.ts"
 import type { InvalidOption } from "../options.ts"
 import { objects } from "../sql/objects.ts"
-import { revokeStatement } from "../sql/revocations.ts"
+import { revocationsStatement, revokeStatement } from "../sql/revocations.ts"
 import { SchemaName } from "../sql/schemaName.ts"
 import { NoControl, RevokeFailed } from "./controlErrors.ts"
 import * as Questions from "./questions.ts"
@@ -104,7 +105,7 @@ const checkedControl = (control: Control): Control => ({
 })
 
 /** Milliseconds. */
-const defaultExpiry = 86_400_000
+export const defaultExpiry = 86_400_000
 /** Milliseconds for an answer, less than 5 s with the time of this node itself. */
 const answerWithin = 4000
 const statsWithin = 900
@@ -160,34 +161,61 @@ export interface Prepared {
   readonly over: (door: Door) => Effect.Effect<Control, never, Scope.Scope>
 }
 
+/** Where revocations are. */
+export interface RevocationStore {
+  readonly read: List.ReadRevocations
+  /** Adds one, which ends at `expires`, or by default after 24 hours. */
+  readonly add: (
+    kind: List.Revocation["kind"],
+    name: string,
+    expires: Date | undefined
+  ) => Effect.Effect<unknown, SqlError | Error>
+}
+
 /**
  * Prepares the control. With `control`, fails with `NoControl` without a bus or a database, and with
- * `NotInstalled` without the objects.
+ * `NotInstalled` without the objects. Without `store` the revocations are in the database.
  */
 export const prepare = (
-  control: boolean
+  control: boolean,
+  store?: RevocationStore
 ): Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope> =>
   control
-    ? everywhere
+    ? everywhere(store)
     : Effect.succeed({
         door: undefined,
         over: (door) => Effect.succeed(checkedControl(alone(door)))
       })
 
-const everywhere: Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope> = Effect.gen(
-  function* () {
+/** The table of the installed objects. */
+const inDatabase: Effect.Effect<RevocationStore, NoControl> = Effect.gen(function* () {
+  const sql = Option.getOrUndefined(yield* Effect.serviceOption(PgClient))
+  if (sql === undefined) return yield* new NoControl({ missing: "PgClient" })
+  const client = yield* objects(sql)
+  return {
+    read: (after) => client.unsafe<List.RevocationRow>(revocationsStatement, [after]),
+    add: (kind, name, expires) =>
+      // Relative to the clock of the database, which dates the row.
+      expires === undefined
+        ? client.unsafe(revokeStatement, [kind, name, null, defaultExpiry])
+        : client.unsafe(revokeStatement, [kind, name, expires.getTime(), 0])
+  }
+})
+
+const everywhere = (
+  given: RevocationStore | undefined
+): Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope> =>
+  Effect.gen(function* () {
     const bus = Option.getOrUndefined(yield* Effect.serviceOption(NodeBus))
     if (bus === undefined) return yield* new NoControl({ missing: "NodeBus" })
-    const sql = Option.getOrUndefined(yield* Effect.serviceOption(PgClient))
-    if (sql === undefined) return yield* new NoControl({ missing: "PgClient" })
+    const revocations = given ?? (yield* inDatabase)
     const reader = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader))
-    const client = yield* objects(sql)
     const schema = yield* SchemaName
     /** Those whose sessions are closed now, and those that wait for the next time. */
     let present: Ending | undefined
     let fresh: Ending | undefined
     const some = Latch.makeUnsafe(false)
-    const list = yield* List.make(client, (revocation) => {
+    const list = yield* List.make(revocations.read, (revocation) => {
       fresh ??= { revocations: [], closed: Deferred.makeUnsafe() }
       fresh.revocations.push(revocation)
       some.openUnsafe()
@@ -295,15 +323,9 @@ const everywhere: Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope>
           }))
 
         const store = (kind: List.Revocation["kind"], name: string, expires: Date | undefined) =>
-          Effect.gen(function* () {
-            const until = expires?.getTime()
-            // Relative to the clock of the database, which dates the row.
-            const sent =
-              until === undefined
-                ? client.unsafe(revokeStatement, [kind, name, null, defaultExpiry])
-                : client.unsafe(revokeStatement, [kind, name, until, 0])
-            yield* Effect.timeout(sent, answerWithin)
-          }).pipe(Effect.mapError((cause) => new RevokeFailed({ cause })))
+          Effect.timeout(revocations.add(kind, name, expires), answerWithin).pipe(
+            Effect.mapError((cause) => new RevokeFailed({ cause }))
+          )
 
         return checkedControl({
           revoke: (whose, options) => {
@@ -326,5 +348,4 @@ const everywhere: Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope>
       })
 
     return { door: { refuses: list.refuses, blind: list.blind }, over }
-  }
-)
+  })

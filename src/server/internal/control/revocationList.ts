@@ -4,7 +4,6 @@
  * In: the table, read at the start, every 2 s, and when another node says that it has a new row. Out: the
  * answer for a client, and each new revocation once. A node that could not read for 30 s does not know.
  */
-import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -13,7 +12,6 @@ import type * as Scope from "effect/Scope"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type { Principal } from "../auth/callbacks.ts"
 import { isMissing, sqlMessage } from "../link/sqlState.ts"
-import { revocationsStatement } from "../sql/revocations.ts"
 
 export interface Revocation {
   readonly kind: "identity" | "token"
@@ -23,6 +21,21 @@ export interface Revocation {
   /** When every token that it concerns has expired; milliseconds since 1970. */
   readonly expires: number
 }
+
+/** A revocation as it is stored. */
+export interface RevocationRow {
+  /** Grows with each row. */
+  readonly id: string
+  readonly kind: Revocation["kind"]
+  readonly name: string
+  readonly at: number | string
+  readonly expires: number | string
+}
+
+/** Reads the rows that hold now and are newer than an id, in order. */
+export type ReadRevocations = (
+  after: string
+) => Effect.Effect<ReadonlyArray<RevocationRow>, SqlError | Error>
 
 export interface RevocationList {
   /** Whether the client may open no session. */
@@ -40,14 +53,6 @@ const timeout = 5000
 /** The whole table is read again, as after a failover that lost rows. */
 const wholeEvery = 60_000
 
-interface RevocationRow {
-  readonly id: string
-  readonly kind: Revocation["kind"]
-  readonly name: string
-  readonly at: number | string
-  readonly expires: number | string
-}
-
 /** Whether a revocation concerns a client. */
 export const concerns = (
   { at, kind, name }: Revocation,
@@ -62,7 +67,7 @@ const nameOf = ({ kind, name }: Pick<Revocation, "kind" | "name">) => `${kind} $
  * database cannot be reached, the node is blind at first.
  */
 export const make = (
-  client: Pick<PgClient, "unsafe">,
+  readRows: ReadRevocations,
   revoked: (revocation: Revocation) => void
 ): Effect.Effect<RevocationList, SqlError, Scope.Scope> =>
   Effect.gen(function* () {
@@ -89,9 +94,7 @@ export const make = (
     const read = Effect.gen(function* () {
       const whole = mono() - wholeAt >= wholeEvery
       const begun = mono()
-      const rows = yield* client
-        .unsafe<RevocationRow>(revocationsStatement, [whole ? "0" : last])
-        .pipe(Effect.timeout(timeout))
+      const rows = yield* Effect.timeout(readRows(whole ? "0" : last), timeout)
       if (whole) {
         wholeAt = begun
         const names = new Set(rows.map(nameOf))

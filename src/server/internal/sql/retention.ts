@@ -75,6 +75,14 @@ begin
     update realtime.horizon h set snapshot = new_.snapshot where h.snapshot::text <> new_.snapshot::text;
     delete from realtime.marks m where m.at < new_.at;
   end if;
+  -- Revocations that are over. A transaction that revokes holds a lock, and upkeep does not wait for it.
+  if exists (select from realtime.revocations r where r.expires < clock_timestamp()) then
+    begin
+      lock table realtime.revocations in row exclusive mode nowait;
+      delete from realtime.revocations r where r.expires < clock_timestamp();
+    exception when lock_not_available then null;
+    end;
+  end if;
   return true;
 end $$`,
 

@@ -3,6 +3,7 @@
  *
  * A revocation of an identity concerns the tokens that were issued before it. Ids are in the order of the
  * commits, because each call holds a lock until its end, so a node reads on from the last id that it has.
+ * Upkeep deletes those that are over, and each call does.
  */
 
 export const revocations: ReadonlyArray<string> = [

@@ -8,6 +8,9 @@ import {
   type Wake
 } from "../../../../src/server/internal/outbox/lookSchedule.ts"
 
+import { silentMillis, spareMillis, wakeMillis } from "../../../../src/server/internal/sql/wake.ts"
+import { random, seed } from "../../support/random.ts"
+
 /** What a database answers to a look at a moment. */
 interface Database {
   /** The messages of the followed channels. */
@@ -54,6 +57,34 @@ const looks = (
     return moments
   })
 
+const r = random(seed)
+
+/** Moments at random, at this rate. */
+const atRandom = (perSecond: number, length: number): ReadonlyArray<number> => {
+  const moments: Array<number> = []
+  for (let at = 0; at < length; at -= (1000 / perSecond) * Math.log(1 - r.next())) {
+    moments.push(Math.floor(at))
+  }
+  return moments
+}
+
+/** The wakes that the trigger of the database sends for these commits. */
+const wakesOf = (commits: ReadonlyArray<number>) => {
+  const last: Array<number> = []
+  const others: Array<number> = []
+  let fullAt = 0
+  for (const at of commits) {
+    if (fullAt - at > spareMillis) continue
+    fullAt = Math.max(fullAt, at) + wakeMillis
+    if (fullAt - at <= spareMillis) others.push(at)
+    else {
+      last.push(at)
+      fullAt = at + spareMillis + silentMillis
+    }
+  }
+  return { last, others }
+}
+
 describe("The looks of a reader", () => {
   it.effect("a wake after which the next commit wakes too is followed by one look, at once", () =>
     Effect.gen(function* () {
@@ -86,6 +117,20 @@ describe("The looks of a reader", () => {
         expect(yield* looks("hybrid", 400, [50], { xmin })).toEqual([
           50, 55, 60, 65, 70, 71, 76, 86, 106, 146, 226
         ])
+      })
+  )
+
+  it.effect.each([50, 150, 500])(
+    `of %i commits a second none waits longer than 5 ms, and most have a look of their own or share one (REALTIME_TEST_SEED=${seed})`,
+    (perSecond) =>
+      Effect.gen(function* () {
+        const commits = atRandom(perSecond, 600)
+        const { last, others } = wakesOf(commits)
+        const moments = yield* looks("hybrid", 640, last, {}, undefined, others)
+        const waits = commits.map((at) => moments.find((moment) => moment >= at)! - at)
+        expect(Math.max(...waits)).toBeLessThanOrEqual(5)
+        // 5 looks follow a last wake, and none any other.
+        expect(moments.length).toBeLessThanOrEqual(others.length + 6 * last.length)
       })
   )
 
