@@ -315,6 +315,31 @@ describe("A node", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("that starts apart from another gives the names that it keeps when they meet", () =>
+    Effect.gen(function* () {
+      const network = new Network()
+      network.cut.add("one").add("two")
+      const one = yield* start(network, "one")
+      const two = yield* start(network, "two")
+      yield* later(4000)
+      const visitors = [
+        yield* enter(one, "ann", "a"),
+        yield* enter(two, "ben", "b"),
+        yield* enter(one, "phone", "c", "devices"),
+        yield* enter(two, "laptop", "d", "devices")
+      ]
+      const own = visitors.map((visitor) => visitor.of("present").at(-1)?.member)
+      yield* later(2000)
+      network.cut.clear()
+      yield* later(5000)
+      for (const [index, visitor] of visitors.entries()) {
+        expect(Object.keys(here(visitor))).toContain(own[index])
+        expect(states(visitor).length).toBe(2)
+        expect(moves(visitor).gone).toBe(0)
+      }
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("that stops by plan makes no member leave that returns within its grace", () =>
     Effect.gen(function* () {
       const { one, three: third, two } = yield* three

@@ -74,7 +74,7 @@ export class Presence {
   readonly #now: () => number
   readonly #meter: PresenceMeter
   readonly #self: Node
-  readonly #names = new Names()
+  #named: Names | undefined
   readonly #rooms = new Map<string, Room>()
   /** Rooms that have something to send. */
   readonly #touched = new Set<Room>()
@@ -111,10 +111,27 @@ export class Presence {
     this.#now = now
     this.#meter = meter
     this.#self = self ?? { name: "", incarnation: "" }
-    if (self === undefined) this.#ready.openUnsafe()
   }
 
-  /** Completes when the node knows the members of the others, or has waited for them long enough. */
+  /** Takes the secret from which the names of members are made: no seat is taken before. */
+  name(secret: string): void {
+    this.#named = new Names(secret)
+    this.#becomeOpen()
+  }
+
+  #becomeOpen(): void {
+    if (this.#named !== undefined && this.#since === undefined) this.#ready.openUnsafe()
+  }
+
+  /** In use when the node is ready. */
+  get #names(): Names {
+    return this.#named!
+  }
+
+  /**
+   * Completes when the node has the secret of the names, and knows the members of the others or has waited for
+   * them long enough.
+   */
   get ready(): Effect.Effect<void> {
     return this.#ready.await
   }
@@ -246,7 +263,7 @@ export class Presence {
       send,
       read: (owner, key, json) => fromJson(idOf(owner, key), key, json),
       changed: (before, after, gone) => this.#moveOther(before, after, gone),
-      greeting: () => [this.#stamp, this.#names.secret, this.#names.inUse],
+      greeting: () => [this.#stamp],
       greeted: (greeting) => this.#greeted(greeting),
       counted: (what) => this.#meter[what]()
     })
@@ -282,15 +299,9 @@ export class Presence {
 
   #greeted(greeting: Schema.Json): void {
     if (!Array.isArray(greeting)) return
-    const [stamp, secret, inUse] = greeting as ReadonlyArray<Schema.Json>
+    const [stamp] = greeting as ReadonlyArray<Schema.Json>
     // The newest state of a person counts, whichever node heard it.
     if (typeof stamp === "number") this.#stamp = Math.max(this.#stamp, stamp)
-    if (typeof secret !== "string" || !this.#names.adopt(secret, inUse === true)) return
-    for (const own of this.#own.values()) {
-      const member = this.#names.member(own.channel, own.holder)
-      const away = own.isHere ? undefined : this.#names.proof(own.channel, own.holder)
-      this.#replace(own, { ...own.seat, member, away })
-    }
   }
 
   #moveOther(before: Seat | undefined, after: Seat | undefined, gone: boolean): void {
@@ -359,8 +370,7 @@ export class Presence {
   #becomeReady(waited: number): void {
     if (waited < leastWait || (waited < mostWait && this.#replica?.exact === false)) return
     this.#since = undefined
-    this.#names.use()
-    this.#ready.openUnsafe()
+    this.#becomeOpen()
   }
 
   /** When something is due next. */
