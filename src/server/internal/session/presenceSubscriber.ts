@@ -21,6 +21,7 @@ export class PresenceSubscriber<E = never> implements Watcher {
   #room: Room | undefined
   #seat: OwnSeat | undefined
   #left = false
+  #stays: (() => void) | undefined
   /** Whether differences were dropped, so that everything follows. */
   #behind = false
   /** What the client sent last of itself. */
@@ -86,6 +87,8 @@ export class PresenceSubscriber<E = never> implements Watcher {
         state
       )
       this.#seat = seat
+      // The grace is for a client that may return.
+      this.#stays = this.#port.whenPutOut(() => this.absent())
       this.#room.joined(this)
     }
     return this.member
@@ -114,6 +117,8 @@ export class PresenceSubscriber<E = never> implements Watcher {
 
   #stand(): OwnSeat | undefined {
     const seat = this.#seat
+    this.#stays?.()
+    this.#stays = undefined
     this.#seat = undefined
     this.sent = undefined
     return seat
