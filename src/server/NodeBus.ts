@@ -10,6 +10,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
@@ -119,6 +120,11 @@ export class NodeBus extends Context.Service<
     readonly join: (topic: string, part: Part) => Effect.Effect<Send, never, Scope.Scope>
     /** The other nodes that are not forgotten. */
     readonly nodes: Effect.Effect<ReadonlyArray<Neighbour>>
+    /**
+     * A secret that all nodes of the database share, and that never changes, also when that of the bus does.
+     * Completes when the node has read it once.
+     */
+    readonly secret: Effect.Effect<Redacted.Redacted>
     /** Whether messages arrive now. */
     readonly state: SubscriptionRef.SubscriptionRef<BusState>
   }

@@ -316,7 +316,7 @@ export interface DoorOptions<
    * Needs the installed objects, a `PgClient`, and a `NodeBus` beneath; the server does not start without
    * (`NoControl`). A node that could not read revocations for 30 s answers a new session
    * `server/overloaded` and closes it with 4003; open sessions stay. The class of `./node` has its bus with
-   * this option only: without it presence and volatile channels end at the node.
+   * this option or `nodes`: without both, presence and volatile channels end at the node.
    */
   readonly control?: boolean | undefined
   /** The limits of sessions and of the node. */

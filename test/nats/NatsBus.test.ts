@@ -26,6 +26,7 @@ const worldAt = (servers: string, keys: Keys = keysOf("database")): World => ({
 
 const keysOf = (identity: string): Keys => ({
   current: () => ({ identity, secrets: ["a secret of the bus"] }),
+  lasting: Effect.succeed("lasting"),
   again: Effect.void
 })
 
@@ -82,7 +83,7 @@ describe.skipIf(executablePath === undefined)("NatsBus", () => {
       const { address } = yield* natsServer()
       let identity = "before"
       const current = () => ({ identity, secrets: ["a secret of the bus"] })
-      const one = yield* node(worldAt(address, { current, again: Effect.void }), "one", quick)
+      const one = yield* node(worldAt(address, { ...keysOf("before"), current }), "one", quick)
       yield* reaches(one, "up")
       const other = yield* node(worldAt(address, keysOf("after")), "two", quick)
       yield* reaches(other, "up")

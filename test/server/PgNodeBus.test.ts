@@ -110,6 +110,8 @@ describe("PgNodeBus", () => {
       yield* execute(url, "update realtime.bus_secrets set until = now() where until is not null")
       yield* early.keys.again
       expect(early.keys.current()!.secrets.length).toBe(1)
+      // The names of members stay.
+      expect(yield* (yield* worldOn(url)).keys.lasting).toBe(yield* early.keys.lasting)
     }).pipe(Effect.scoped)
   )
 
@@ -118,7 +120,7 @@ describe("PgNodeBus", () => {
       const { url } = yield* installedDatabase
       const world = yield* worldOn(url)
       const before = world.keys.current()!
-      const stale = { ...world, keys: { current: () => before, again: Effect.void } }
+      const stale = { ...world, keys: { ...world.keys, current: () => before, again: Effect.void } }
       const one = yield* node(stale, "one", quick)
       const two = yield* node(world, "two", quick)
       yield* until(() => one.changes.length === 1 && two.changes.length === 1)

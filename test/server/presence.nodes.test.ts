@@ -212,6 +212,69 @@ describe("Devices", () => {
   )
 })
 
+describe("A client", () => {
+  it.effect("that leaves and joins again and again shows others 5 changes a second", () =>
+    Effect.gen(function* () {
+      const { network, one, three: third } = yield* three
+      const watcher = yield* enter(third, "eve")
+      const ann = yield* enter(one, "ann")
+      const before = { ...moves(watcher), bytes: network.bytes }
+      const padding = "x".repeat(1900)
+      for (let turn = 0; turn < 50; turn++) {
+        const resubscribes = turn % 20 >= 10
+        if (resubscribes) ann.send({ type: "subscribe", channel: "room", id: ++lastId })
+        yield* later(10)
+        const member = { at: `${padding}${turn}` }
+        ann.send({ type: "present", channel: "room", member, id: ++lastId })
+        yield* later(60)
+        const type = resubscribes ? "unsubscribe" : "absent"
+        ann.send({ type, channel: "room", id: ++lastId })
+        yield* later(30)
+      }
+      yield* later(400)
+      const after = moves(watcher)
+      // Over 5 s.
+      const changes = after.set + after.gone - before.set - before.gone
+      expect(changes).toBeGreaterThan(0)
+      expect(changes).toBeLessThanOrEqual(26)
+      expect(network.bytes - before.bytes).toBeLessThan(200_000)
+      yield* ask(ann, { type: "subscribe", channel: "room" })
+      yield* ask(ann, { type: "present", channel: "room", member: { at: "last" } })
+      yield* later(600)
+      expect(states(watcher)).toEqual(["last"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("that joins again and is hidden when its socket closes was never there", () =>
+    Effect.gen(function* () {
+      const { one, three: third } = yield* three
+      const watcher = yield* enter(third, "eve")
+      const ann = yield* enter(one, "ann", "first")
+      yield* later(1000)
+      yield* ask(ann, { type: "absent", channel: "room" })
+      yield* ask(ann, { type: "present", channel: "room", member: { at: "second" } })
+      ann.leave()
+      yield* later(2000)
+      expect(states(watcher)).toEqual([])
+      expect(moves(watcher)).toEqual({ set: 1, gone: 1 })
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("that is revoked leaves at once, also while its socket does not close", () =>
+    Effect.gen(function* () {
+      const { one, three: third } = yield* three
+      const watcher = yield* enter(third, "eve")
+      yield* enter(one, "ann", "here")
+      yield* enter(one, "ben", "here")
+      yield* later(200)
+      one.door.revoke("ann")
+      one.door.end("removed", () => true, "ben")
+      yield* later(200)
+      expect(states(watcher)).toEqual([])
+    }).pipe(Effect.scoped)
+  )
+})
+
 describe("The death of an old session", () => {
   it.effect("never outranks the new one on another node", () =>
     Effect.gen(function* () {
@@ -312,6 +375,31 @@ describe("A node", () => {
         ["a", "b"]
       ])
       expect(here(watchers[0]!)).toEqual(here(watchers[2]!))
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("that starts apart from another gives the names that it keeps when they meet", () =>
+    Effect.gen(function* () {
+      const network = new Network()
+      network.cut.add("one").add("two")
+      const one = yield* start(network, "one")
+      const two = yield* start(network, "two")
+      yield* later(4000)
+      const visitors = [
+        yield* enter(one, "ann", "a"),
+        yield* enter(two, "ben", "b"),
+        yield* enter(one, "phone", "c", "devices"),
+        yield* enter(two, "laptop", "d", "devices")
+      ]
+      const own = visitors.map((visitor) => visitor.of("present").at(-1)?.member)
+      yield* later(2000)
+      network.cut.clear()
+      yield* later(5000)
+      for (const [index, visitor] of visitors.entries()) {
+        expect(Object.keys(here(visitor))).toContain(own[index])
+        expect(states(visitor).length).toBe(2)
+        expect(moves(visitor).gone).toBe(0)
+      }
     }).pipe(Effect.scoped)
   )
 

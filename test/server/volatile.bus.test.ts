@@ -32,6 +32,7 @@ const network = () => {
               }
             }),
           nodes: Effect.succeed([]),
+          secret: Effect.never,
           state: yield* SubscriptionRef.make<BusState>("up")
         })
       })

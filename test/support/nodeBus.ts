@@ -2,8 +2,9 @@
  * A bus between nodes in memory, for tests: a network that a test cuts, and that loses and delays messages. It
  * notices nodes that are silent or gone as the real one does.
  */
-import { Clock, Effect, Layer, type Scope, SubscriptionRef } from "effect"
+import { Clock, Effect, Layer, Redacted, type Scope, SubscriptionRef } from "effect"
 import type { Json } from "effect/Schema"
+import { randomUUID } from "node:crypto"
 import { type BusState, type Node, NodeBus, type Part } from "../../src/server/NodeBus.ts"
 
 interface Known {
@@ -26,6 +27,7 @@ export class Network {
   readonly dead = new Set<string>()
   /** Whether to lose a message. */
   lose: (from: Node, to: Node, content: unknown) => boolean = () => false
+  readonly secret = Redacted.make(randomUUID())
   messages = 0
   bytes = 0
   /** All incarnations that a message named as its sender. */
@@ -130,6 +132,7 @@ const bus = (
     return NodeBus.of({
       self: node,
       state,
+      secret: Effect.succeed(network.secret),
       nodes: Effect.sync(() =>
         [...own.known.values()].map(({ heard, node, silent }) => ({
           name: node.name,

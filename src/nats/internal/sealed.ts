@@ -57,7 +57,7 @@ const drops = {
 export const make = (
   connection: Connection,
   schema: string,
-  keys: Keys
+  keys: Pick<Keys, "again" | "current">
 ): Effect.Effect<Sealed, never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock

@@ -9,6 +9,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
+import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -35,6 +36,8 @@ import { maxMessageBytes, Pieces } from "./pieces.ts"
 export interface Keys {
   /** `undefined` until they were read once. */
   readonly current: () => Secrets | undefined
+  /** What a rotation of the secret keeps. Completes when it was read once. */
+  readonly lasting: Effect.Effect<string>
   /** Reads them now: a text arrived that they do not decrypt. Fails never. */
   readonly again: Effect.Effect<void>
 }
@@ -337,6 +340,7 @@ export const make = (
     return NodeBus.of({
       self,
       state,
+      secret: Effect.map(keys.lasting, (text) => Redacted.make(text)),
       nodes: Effect.sync(() => members.list(mono())),
       join: (topic, part) =>
         Effect.acquireRelease(

@@ -3,6 +3,7 @@
  * text arrives that they do not decrypt. So a node notices a rotation of the secret.
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -28,6 +29,7 @@ interface SecretsRow {
   readonly identity: string | null
   readonly version: number
   readonly secrets: ReadonlyArray<string>
+  readonly lasting: string | null
 }
 
 /**
@@ -41,6 +43,7 @@ export const make = (
     const schema = yield* SchemaName
     const client = yield* objects(sql)
     let current: Secrets | undefined
+    const lasting = Deferred.makeUnsafe<string>()
     let told = ""
 
     const read = client.unsafe<SecretsRow>(secretsStatement(openStatement)).pipe(
@@ -51,6 +54,7 @@ export const make = (
           const identity = row?.identity ?? undefined
           if (row !== undefined && identity !== undefined && row.secrets.length > 0) {
             current = { identity, secrets: row.secrets }
+            if (row.lasting !== null) Deferred.doneUnsafe(lasting, Effect.succeed(row.lasting))
           }
           told = ""
         })
@@ -86,5 +90,5 @@ export const make = (
       })
     )
     yield* Effect.forkScoped(Effect.repeat(again, Schedule.spaced(every)))
-    return { current: () => current, again }
+    return { current: () => current, lasting: Deferred.await(lasting), again }
   })

@@ -60,7 +60,7 @@ export const makeNetwork = (fault?: NetworkFault): MemoryNetwork => {
 
 export const networkKeys = ({ secret }: MemoryNetwork): Keys => {
   const secrets = { identity: "memory", secrets: [secret] }
-  return { current: () => secrets, again: Effect.void }
+  return { current: () => secrets, lasting: Effect.succeed(secret), again: Effect.void }
 }
 
 export const carrierOf = (network: MemoryNetwork, name: string): Effect.Effect<Carrier> =>

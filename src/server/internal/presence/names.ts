@@ -2,10 +2,9 @@
  * The names of members: the same on every node and for every session of a person, and a secret of the nodes
  * away from any session or identity.
  *
- * The nodes agree on the secret: each sends its own. One that is in use counts more than one of a node that
- * starts, and of two such the smaller one counts.
+ * The secret is that of the database, so nodes that cannot hear each other give the same names.
  */
-import { createHmac, randomBytes } from "node:crypto"
+import { createHmac } from "node:crypto"
 
 /** The session of a seat, with the key of its identity if it has one. */
 export interface SeatHolder {
@@ -16,33 +15,10 @@ export interface SeatHolder {
 }
 
 export class Names {
-  #secret = randomBytes(18).toString("base64url")
-  #inUse = false
+  readonly #secret: string
 
-  get secret(): string {
-    return this.#secret
-  }
-
-  /** Whether names were made with the secret, here or on another node. */
-  get inUse(): boolean {
-    return this.#inUse
-  }
-
-  use(): void {
-    this.#inUse = true
-  }
-
-  /** Takes the secret of another node if it counts more. Returns whether names in use are other ones now. */
-  adopt(secret: string, inUse: boolean): boolean {
-    if (secret === this.#secret) {
-      this.#inUse ||= inUse
-      return false
-    }
-    if (this.#inUse !== inUse ? this.#inUse : this.#secret < secret) return false
-    const renames = this.#inUse
+  constructor(secret: string) {
     this.#secret = secret
-    this.#inUse = inUse
-    return renames
   }
 
   /** The member of a seat. */

@@ -4,7 +4,9 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
+import { randomBytes } from "node:crypto"
 import { NodeBus, type Send } from "../../NodeBus.ts"
 import * as metrics from "../metrics.ts"
 import { Presence, type PresenceOptions } from "./presence.ts"
@@ -32,12 +34,17 @@ export const make = (options: PresenceOptions): Effect.Effect<Presence, never, S
       },
       bus?.self
     )
-    if (bus !== undefined) {
+    if (bus === undefined) presence.name(randomBytes(18).toString("base64url"))
+    else {
       let send: Send = () => undefined
       const part = presence.connect((content, to) => send(content, to))
       send = yield* bus.join("presence", part)
       presence.link = bus.state
       presence.greet()
+      yield* bus.secret.pipe(
+        Effect.map((secret) => presence.name(Redacted.value(secret))),
+        Effect.forkScoped
+      )
       // The last changes leave before the goodbye of the bus, so that members whose sockets closed may return.
       yield* Effect.addFinalizer(() => Effect.sync(() => presence.flush()))
     }

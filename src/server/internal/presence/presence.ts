@@ -47,6 +47,8 @@ export class OwnSeat {
   state: string
   /** Whether the newest state waits until it may be sent. */
   waits = false
+  /** Whether no other node and no client knows of it yet, because its session left just before. */
+  hidden = false
   left = false
 
   constructor(key: string, channel: string, holder: SeatHolder, seat: Seat) {
@@ -59,13 +61,19 @@ export class OwnSeat {
 
   /** Whether it needs no other seat: its socket is open. */
   get isHere(): boolean {
-    return !this.left && this.seat.away === undefined
+    return !this.left && this.isOpen
+  }
+
+  get isOpen(): boolean {
+    return this.seat.away === undefined
   }
 }
 
 /** How long a node that starts waits for the others before it says what it knows, in milliseconds. */
 const leastWait = 1200
 const mostWait = 3000
+
+const restOf = (channel: string, { session }: SeatHolder) => `${channel} ${session}`
 
 const idOf = ({ incarnation, name }: Node, key: string) => `${name} ${incarnation} ${key}`
 
@@ -74,7 +82,7 @@ export class Presence {
   readonly #now: () => number
   readonly #meter: PresenceMeter
   readonly #self: Node
-  readonly #names = new Names()
+  #named: Names | undefined
   readonly #rooms = new Map<string, Room>()
   /** Rooms that have something to send. */
   readonly #touched = new Set<Room>()
@@ -86,6 +94,9 @@ export class Presence {
    */
   readonly #paced = new Map<OwnSeat, number>()
   readonly #leaving = new Map<OwnSeat, number>()
+  /** Sessions that left, by channel, and own seats that are hidden, until when they wait; each in order. */
+  readonly #resting = new Map<string, number>()
+  readonly #hidden = new Map<OwnSeat, number>()
   /** Seats in their grace whose node said goodbye. */
   readonly #orphans = new Map<Seat, number>()
   #replica: Replica<Seat> | undefined
@@ -111,10 +122,27 @@ export class Presence {
     this.#now = now
     this.#meter = meter
     this.#self = self ?? { name: "", incarnation: "" }
-    if (self === undefined) this.#ready.openUnsafe()
   }
 
-  /** Completes when the node knows the members of the others, or has waited for them long enough. */
+  /** Takes the secret from which the names of members are made: no seat is taken before. */
+  name(secret: string): void {
+    this.#named = new Names(secret)
+    this.#becomeOpen()
+  }
+
+  #becomeOpen(): void {
+    if (this.#named !== undefined && this.#since === undefined) this.#ready.openUnsafe()
+  }
+
+  /** In use when the node is ready. */
+  get #names(): Names {
+    return this.#named!
+  }
+
+  /**
+   * Completes when the node has the secret of the names, and knows the members of the others or has waited for
+   * them long enough.
+   */
   get ready(): Effect.Effect<void> {
     return this.#ready.await
   }
@@ -139,15 +167,22 @@ export class Presence {
   /** Makes a member, or adds to one, with a state as JSON text. */
   sit(channel: string, holder: SeatHolder, state: string): OwnSeat {
     const key = seatKey(channel, ++this.#seats)
-    const member = this.#vacant(channel, holder, state) ?? this.#names.member(channel, holder)
+    const hidden = (this.#resting.get(restOf(channel, holder)) ?? -Infinity) > this.#now()
+    const vacant = hidden ? undefined : this.#vacant(channel, holder, state)
+    const member = vacant ?? this.#names.member(channel, holder)
     const id = idOf(this.#self, key)
     const seat: Seat = { channel, member, stamp: ++this.#stamp, id, state, away: undefined }
     const own = new OwnSeat(key, channel, holder, seat)
     this.#own.set(id, own)
+    this.#meter.seats(this.#own.size)
+    if (hidden) {
+      own.waits = own.hidden = true
+      this.#later(this.#hidden, own, this.#rest)
+      return own
+    }
     this.#pace(own)
     this.#change(own, undefined, seat)
     this.#leaveTaken(own)
-    this.#meter.seats(this.#own.size)
     return own
   }
 
@@ -171,16 +206,20 @@ export class Presence {
     own.left = true
     this.#paced.delete(own)
     this.#leaving.delete(own)
+    this.#hidden.delete(own)
     this.#own.delete(own.seat.id)
-    this.#change(own, own.seat, undefined)
     this.#meter.seats(this.#own.size)
+    if (own.hidden) return
+    // A session that is still here may join again.
+    if (own.isOpen) this.#later(this.#resting, restOf(own.channel, own.holder), this.#rest)
+    this.#change(own, own.seat, undefined)
   }
 
   /** Leaves after the grace: the socket is closed, and the client may return. */
   away(own: OwnSeat): void {
     if (own.left || this.#leaving.has(own)) return
     const { grace } = this.#options
-    if (grace <= 0) return this.leave(own)
+    if (grace <= 0 || own.hidden) return this.leave(own)
     if (own.waits) this.#renew(own)
     this.#replace(own, { ...own.seat, away: this.#names.proof(own.channel, own.holder) })
     const at = this.#now() + grace
@@ -208,7 +247,22 @@ export class Presence {
   #renew(own: OwnSeat): void {
     own.waits = false
     this.#pace(own)
-    this.#replace(own, { ...own.seat, stamp: ++this.#stamp, state: own.state })
+    const before = own.hidden ? undefined : own.seat
+    own.hidden = false
+    own.seat = { ...own.seat, stamp: ++this.#stamp, state: own.state }
+    this.#change(own, before, own.seat)
+  }
+
+  /** Milliseconds for a join and the leave after it: two changes. */
+  get #rest(): number {
+    return 2000 / this.#options.rate
+  }
+
+  #later<Key>(times: Map<Key, number>, key: Key, millis: number): void {
+    const at = this.#now() + millis
+    times.delete(key)
+    times.set(key, at)
+    this.#await(at)
   }
 
   #pace(own: OwnSeat): void {
@@ -246,7 +300,7 @@ export class Presence {
       send,
       read: (owner, key, json) => fromJson(idOf(owner, key), key, json),
       changed: (before, after, gone) => this.#moveOther(before, after, gone),
-      greeting: () => [this.#stamp, this.#names.secret, this.#names.inUse],
+      greeting: () => [this.#stamp],
       greeted: (greeting) => this.#greeted(greeting),
       counted: (what) => this.#meter[what]()
     })
@@ -282,15 +336,9 @@ export class Presence {
 
   #greeted(greeting: Schema.Json): void {
     if (!Array.isArray(greeting)) return
-    const [stamp, secret, inUse] = greeting as ReadonlyArray<Schema.Json>
+    const [stamp] = greeting as ReadonlyArray<Schema.Json>
     // The newest state of a person counts, whichever node heard it.
     if (typeof stamp === "number") this.#stamp = Math.max(this.#stamp, stamp)
-    if (typeof secret !== "string" || !this.#names.adopt(secret, inUse === true)) return
-    for (const own of this.#own.values()) {
-      const member = this.#names.member(own.channel, own.holder)
-      const away = own.isHere ? undefined : this.#names.proof(own.channel, own.holder)
-      this.#replace(own, { ...own.seat, member, away })
-    }
   }
 
   #moveOther(before: Seat | undefined, after: Seat | undefined, gone: boolean): void {
@@ -342,6 +390,15 @@ export class Presence {
       this.#paced.delete(own)
       if (own.waits) this.#renew(own)
     }
+    for (const [own, at] of this.#hidden) {
+      if (at > now) break
+      this.#hidden.delete(own)
+      this.#renew(own)
+    }
+    for (const [session, at] of this.#resting) {
+      if (at > now) break
+      this.#resting.delete(session)
+    }
     for (const [seat, at] of this.#orphans) {
       if (at > now) break
       this.#orphans.delete(seat)
@@ -359,14 +416,13 @@ export class Presence {
   #becomeReady(waited: number): void {
     if (waited < leastWait || (waited < mostWait && this.#replica?.exact === false)) return
     this.#since = undefined
-    this.#names.use()
-    this.#ready.openUnsafe()
+    this.#becomeOpen()
   }
 
   /** When something is due next. */
   get #due(): number {
     let due = this.#replica?.due ?? Infinity
-    for (const times of [this.#leaving, this.#paced, this.#orphans]) {
+    for (const times of [this.#leaving, this.#paced, this.#hidden, this.#resting, this.#orphans]) {
       for (const at of times.values()) {
         due = Math.min(due, at)
         break

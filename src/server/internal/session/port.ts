@@ -23,6 +23,11 @@ import type { SessionContext } from "./sessionContext.ts"
 import * as turns from "../eventLoopTurns.ts"
 import { Unanswered } from "./unanswered.ts"
 
+/** Close codes after which a client may not be seen any more. */
+const putsOut: ReadonlySet<number> = new Set(
+  [closeCodes.revoked, closeCodes.forbidden, closeCodes.removed].map(({ code }) => code)
+)
+
 export class Port<Frame = unknown> {
   readonly context: SessionContext
   /** The id of the session. */
@@ -39,6 +44,8 @@ export class Port<Frame = unknown> {
   #life: "on" | "stopped" | "ended" = "on"
   /** What members do as soon as silence closes the socket; `undefined` without one. */
   silenced: Set<() => void> | undefined
+  /** Called when the client loses its rights, before the socket is closed. */
+  #leaving: Set<() => void> | undefined
 
   constructor(session: string, peer: Peer, context: SessionContext, now: number) {
     this.session = session
@@ -143,6 +150,13 @@ export class Port<Frame = unknown> {
     return this.#life === "ended"
   }
 
+  /** Calls `leave` when the client loses its rights. Returns what calls it off. */
+  whenPutOut(leave: () => void): () => void {
+    const leaving = (this.#leaving ??= new Set())
+    leaving.add(leave)
+    return () => void leaving.delete(leave)
+  }
+
   /** Closes the socket with the code's sentence and `detail`. The first close wins. */
   close(name: CloseName, limit?: LimitName, detail?: string): void {
     this.closeWith(closeCodes[name].code, closeReason(name, detail), limit)
@@ -155,6 +169,7 @@ export class Port<Frame = unknown> {
       this.context.refused(limit ?? String(code))
       this.#life = "stopped"
     }
+    if (putsOut.has(code)) for (const leave of this.#leaving ?? []) leave()
     this.peer.close(code, reason)
     // Resumes reading for the answer to the close frame.
     if (this.#paused) this.peer.resume()

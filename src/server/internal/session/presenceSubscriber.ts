@@ -21,6 +21,7 @@ export class PresenceSubscriber<E = never> implements Watcher {
   #room: Room | undefined
   #seat: OwnSeat | undefined
   #left = false
+  #stays: (() => void) | undefined
   /** Whether differences were dropped, so that everything follows. */
   #behind = false
   /** What the client sent last of itself. */
@@ -88,6 +89,8 @@ export class PresenceSubscriber<E = never> implements Watcher {
       this.#seat = seat
       this.#port.silenced ??= new Set()
       this.#port.silenced.add(this.#away)
+      // The grace is for a client that may return.
+      this.#stays = this.#port.whenPutOut(() => this.absent())
       this.#room.joined(this)
     }
     return this.member
@@ -121,6 +124,8 @@ export class PresenceSubscriber<E = never> implements Watcher {
 
   #stand(): OwnSeat | undefined {
     const seat = this.#seat
+    this.#stays?.()
+    this.#stays = undefined
     this.#seat = undefined
     this.#port.silenced?.delete(this.#away)
     this.sent = undefined

@@ -15,19 +15,27 @@ create table if not exists realtime.bus_secrets (
   secret text not null default replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''),
   until timestamptz
 )`,
+  `-- What a rotation keeps: the names of members are made from it. The greatest one counts.
+alter table realtime.bus_secrets add column if not exists lasting text not null default replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')`,
   `insert into realtime.bus_secrets (until) select null where not exists (select from realtime.bus_secrets)`,
 
   `-- Makes a new secret. The one before holds for ${overlap} minutes, and an older one no longer.
 create or replace function realtime.rotate_secret() returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$ begin
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  kept text;
+begin
   lock table realtime.bus_secrets in share row exclusive mode;
+  select max(b.lasting) into kept from realtime.bus_secrets b;
   delete from realtime.bus_secrets b where b.until is not null;
   update realtime.bus_secrets b set until = clock_timestamp() + interval '${overlap} minutes';
   insert into realtime.bus_secrets default values;
+  update realtime.bus_secrets b set lasting = kept where kept is not null;
 end $$`
 ]
 
-/** The identity of the database, and its secrets, newest first. */
+/** The identity of the database, its secrets, newest first, and what a rotation keeps. */
 export const secretsStatement = (open: string): string => `select o.identity, o.version, array(
-  select b.secret from realtime.bus_secrets b where b.until is null or b.until > clock_timestamp() order by b.id desc) secrets
+  select b.secret from realtime.bus_secrets b where b.until is null or b.until > clock_timestamp() order by b.id desc) secrets,
+  (select max(b.lasting) from realtime.bus_secrets b) lasting
 from (${open}) o`
