@@ -7,7 +7,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { Effect, type Scope, Stream } from "effect"
 import type { RealtimeClient } from "effect-realtime/client"
-import type { Random } from "../../server/support/random.ts"
+import { long, type Random } from "../../server/support/random.ts"
 import { until } from "../../support/until.ts"
 import { Kept, Live } from "./clusterChannels.ts"
 import type { World } from "./clusterWorld.ts"
@@ -121,7 +121,7 @@ export const eventsLaw = ({ pick }: Random): EventsLaw => {
 
 /** The rows of a table are those of one position, and at the end those of a `select`. */
 export const rowsLaw = ({ query }: World, dice: Random): Law => {
-  const collections = new Collections()
+  const collections = new Collections(long)
   const change = Effect.suspend(() => changePair(dice)).pipe(Effect.exit, Effect.asVoid)
   return {
     follow: (client) => collections.follow(client),
@@ -131,7 +131,7 @@ export const rowsLaw = ({ query }: World, dice: Random): Law => {
       const rows = (yield* query("select * from parts")) as unknown as ReadonlyArray<Part>
       yield* until(() => collections.equal(rows))
     }),
-    violations: () => collections.wrong,
+    violations: () => collections.wrong.map((one) => JSON.stringify(one)),
     meaningful: () => collections.compared > 60
   }
 }
