@@ -5,6 +5,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import {
+  Cause,
   Clock,
   Context,
   Effect,
@@ -476,6 +477,19 @@ describe("a node that cannot read revocations", () => {
       const tag = Effect.map(Effect.flip(Control.prepare(true)), ({ message }) => message)
       expect(yield* tag).toContain("PgNodeBus.layer()")
       const bus = yield* MemoryBus.make(MemoryBus.network(), { name: "one" })
+      const second = Effect.andThen(
+        nodeOn(bus, [Orders]),
+        Effect.provideService(Effect.flip(Control.prepare(true)), NodeBus, bus)
+      ).pipe(Effect.scoped, Effect.provide(layer))
+      expect((yield* second).message).toContain("a bus of its own")
+      const realtimes = Effect.all([Realtime.make(), Realtime.make()]).pipe(
+        Effect.provideService(NodeBus, bus),
+        Effect.scoped
+      )
+      expect(Cause.squash(yield* Effect.flip(Effect.sandbox(realtimes)))).toMatchObject({
+        _tag: "TopicTaken",
+        message: expect.stringContaining("a bus of its own")
+      })
       const withBus = Effect.provideService(tag, NodeBus, bus)
       expect(yield* withBus).toContain("PgClient.layer")
       const bare = Effect.provide(Effect.provideService(tag, NodeBus, bus), layerDatabase)

@@ -207,6 +207,9 @@ const inDatabase: Effect.Effect<RevocationStore, NoControl> = Effect.gen(functio
   }
 })
 
+/** Each bus that a server controls: one more would answer the questions of other nodes twice. */
+const controlled = new WeakSet<NodeBus["Service"]>()
+
 const everywhere = (
   given: RevocationStore | undefined
 ): Effect.Effect<Prepared, NoControl | NotInstalled, Scope.Scope> =>
@@ -358,5 +361,10 @@ const everywhere = (
         })
       })
 
+    if (controlled.has(bus)) return yield* new NoControl({ missing: "own NodeBus" })
+    yield* Effect.acquireRelease(
+      Effect.sync(() => controlled.add(bus)),
+      () => Effect.sync(() => controlled.delete(bus))
+    )
     return { door: { refuses: list.refuses, blind: list.blind }, over }
   })
