@@ -106,6 +106,20 @@ export class MessageTooLarge extends Schema.TaggedError<MessageTooLarge>()("Mess
 }
 
 /**
+ * Two parts of one node joined the same topic, such as two `Realtime` over one bus. `join` dies with it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TopicTaken extends Schema.TaggedError<TopicTaken>()("TopicTaken", {
+  topic: Schema.String
+}) {
+  override get message(): string {
+    return `The topic "${this.topic}" of the bus has a part already: two Realtime, or two servers with control, share one bus. Give each a bus of its own, such as Layer.fresh(PgNodeBus.layer()): each is then a node.`
+  }
+}
+
+/**
  * The bus of a node.
  *
  * @category services
@@ -116,7 +130,7 @@ export class NodeBus extends Context.Service<
   {
     /** This node. */
     readonly self: Node
-    /** Joins a topic until the scope closes. A topic has one part. */
+    /** Joins a topic until the scope closes. A topic has one part: a second one dies with `TopicTaken`. */
     readonly join: (topic: string, part: Part) => Effect.Effect<Send, never, Scope.Scope>
     /** The other nodes that are not forgotten. */
     readonly nodes: Effect.Effect<ReadonlyArray<Neighbour>>

@@ -43,6 +43,8 @@ describe("MemoryBus", () => {
         expect(yield* fault({ name: "" })).toBe("name")
         expect(yield* fault({ heartbeatInterval: 0 })).toBe("heartbeatInterval")
         expect(yield* fault({ silentAfter: "2 minutes" })).toBe("forgetAfter")
+        const misspelt: object = { heartbeat: 1000 }
+        expect(yield* fault(misspelt)).toBe("bus.heartbeat")
         // Its neighbours would be silent before each heartbeat.
         expect(yield* fault({ heartbeatInterval: "1600 millis" })).toBe("silentAfter")
         expect(yield* fault({ batchWindow: "1 minute" })).toBe("batchWindow")

@@ -5,6 +5,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import {
+  Cause,
   Clock,
   Context,
   Effect,
@@ -162,7 +163,7 @@ describe("revoke", () => {
       const sessions = yield* Effect.forEach(nodes, (node) => node.visit(token))
       const other = yield* nodes[1]!.visit({ key: "bob" })
       const { millis, result } = yield* taking(nodes[0]!.control.revoke("ann"))
-      expect(result).toEqual({ answered: ["one", "two", "three"], missing: [] })
+      expect(result).toEqual({ answered: ["one", "two", "three"], missing: [], bus: "up" })
       expect(millis).toBeLessThanOrEqual(1000)
       expect(codes(sessions)).toEqual([4101, 4101, 4101])
       expect(other.closeCode).toBeUndefined()
@@ -194,7 +195,7 @@ describe("revoke", () => {
         { startImmediately: true }
       )
       const { millis, result } = yield* taking(nodes[0]!.control.revoke("ann"))
-      expect(result).toEqual({ answered: ["one", "three"], missing: ["two"] })
+      expect(result).toEqual({ answered: ["one", "three"], missing: ["two"], bus: "up" })
       expect(millis).toBeLessThanOrEqual(5000)
       expect((yield* Fiber.join(closed)).millis).toBeLessThanOrEqual(2200)
       expect(codes(sessions)).toEqual([4101, 4101, 4101])
@@ -251,7 +252,7 @@ describe("revoke", () => {
         yield* answers
         yield* TestClock.adjust(10)
       }
-      expect(yield* Fiber.join(first)).toEqual({ answered: ["one", "two"], missing: [] })
+      expect(yield* Fiber.join(first)).toEqual({ answered: ["one", "two"], missing: [], bus: "up" })
     })
   )
 
@@ -370,7 +371,7 @@ describe("revoke over PostgreSQL alone", () => {
       // 2 s, and what a machine with much else to do adds.
       expect(performance.now() - begun).toBeLessThan(5000)
       expect(session.closeCode).toBe(4101)
-      expect(yield* Fiber.join(revoke)).toEqual({ answered: ["one"], missing: ["two"] })
+      expect(yield* Fiber.join(revoke)).toMatchObject({ answered: ["one"], missing: ["two"] })
       expect((yield* two.enter({ key: "bob" })).closeCode).toBeUndefined()
     }).pipe(Effect.scoped, Effect.provide(layer))
   )
@@ -388,7 +389,7 @@ describe("the other operations", () => {
       allowed = false
       const { result } = yield* taking(one.control.reauthorize("ann"))
       allowed = true
-      expect(result).toEqual({ answered: ["one", "two"], missing: [] })
+      expect(result).toEqual({ answered: ["one", "two"], missing: [], bus: "up" })
       expect(sessions.map((one) => one.last("ended")?.code)).toEqual([
         "channel/forbidden",
         "channel/forbidden"
@@ -396,6 +397,17 @@ describe("the other operations", () => {
       yield* taking(one.control.disconnect("ann"))
       expect(codes(sessions)).toEqual([4205, 4205])
       expect((yield* two.visit({ key: "ann" })).last("welcome")).toBeDefined()
+    })
+  )
+
+  test(
+    "say that the bus is down, also when it has forgotten the other nodes",
+    Effect.gen(function* () {
+      const { deaf, nodes } = yield* cluster("one", "two")
+      deaf.add("one").add("two")
+      yield* pass(70_000, 1000)
+      const { result } = yield* taking(nodes[0]!.control.disconnect("ann"))
+      expect(result).toEqual({ answered: ["one"], missing: [], bus: "deaf" })
     })
   )
 
@@ -465,6 +477,19 @@ describe("a node that cannot read revocations", () => {
       const tag = Effect.map(Effect.flip(Control.prepare(true)), ({ message }) => message)
       expect(yield* tag).toContain("PgNodeBus.layer()")
       const bus = yield* MemoryBus.make(MemoryBus.network(), { name: "one" })
+      const second = Effect.andThen(
+        nodeOn(bus, [Orders]),
+        Effect.provideService(Effect.flip(Control.prepare(true)), NodeBus, bus)
+      ).pipe(Effect.scoped, Effect.provide(layer))
+      expect((yield* second).message).toContain("a bus of its own")
+      const realtimes = Effect.all([Realtime.make(), Realtime.make()]).pipe(
+        Effect.provideService(NodeBus, bus),
+        Effect.scoped
+      )
+      expect(Cause.squash(yield* Effect.flip(Effect.sandbox(realtimes)))).toMatchObject({
+        _tag: "TopicTaken",
+        message: expect.stringContaining("a bus of its own")
+      })
       const withBus = Effect.provideService(tag, NodeBus, bus)
       expect(yield* withBus).toContain("PgClient.layer")
       const bare = Effect.provide(Effect.provideService(tag, NodeBus, bus), layerDatabase)

@@ -194,6 +194,14 @@ describe("Retention of the outbox", () => {
       yield* other.query("rollback")
       yield* upkeep(db)
       expect(yield* names).toEqual(["bob"])
+      // Many of them go step by step, by upkeep and by revocations.
+      yield* db.query(`insert into realtime.revocations (kind, name, expires)
+        select 'token', n, now() - interval '1 second' from generate_series(1, 2500) n`)
+      const left = Effect.map(names, ({ length }) => length)
+      yield* upkeep(db)
+      expect(yield* left).toBe(1501)
+      yield* db.query("select realtime.revoke('token', 'eve', now() + interval '1 hour')")
+      expect(yield* left).toBe(502)
     }).pipe(Effect.scoped, Effect.provide(layerReader(undefined, { upkeep: false })))
   )
 

@@ -175,7 +175,7 @@ describe("Control of RealtimeTest", () => {
       const told = yield* one.revoke("eve").pipe(Effect.forkScoped)
       yield* later(3000)
       expect(told.pollUnsafe()).toEqual(
-        Exit.succeed({ answered: ["node 1", "node 2"], missing: [] })
+        Exit.succeed({ answered: ["node 1", "node 2"], missing: [], bus: "up" })
       )
       expect(yield* test.sockets).toBe(1)
       yield* two.kill

@@ -20,7 +20,8 @@ import {
   type Node,
   NodeBus,
   type NodeChange,
-  type Part
+  type Part,
+  TopicTaken
 } from "../../NodeBus.ts"
 import * as metrics from "../metrics.ts"
 import type { BusTimes } from "./busOptions.ts"
@@ -345,7 +346,7 @@ export const make = (
       join: (topic, part) =>
         Effect.acquireRelease(
           Effect.sync(() => {
-            if (parts.has(topic)) throw new Error(`The topic "${topic}" has a part already.`)
+            if (parts.has(topic)) throw new TopicTaken({ topic })
             parts.set(topic, part)
             for (const { incarnation, name, state } of members.list(mono())) {
               if (state !== "here") continue

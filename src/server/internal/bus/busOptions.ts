@@ -46,10 +46,27 @@ export interface BusTimes {
   readonly batchWindow: number
 }
 
+const names: ReadonlySet<string> = new Set<keyof BusOptions>([
+  "name",
+  "heartbeatInterval",
+  "silentAfter",
+  "forgetAfter",
+  "batchWindow"
+])
+
 /** Throws `InvalidOption`. */
 export const resolvedBus = (
   options: BusOptions
 ): { readonly self: Node; readonly times: BusTimes } => {
+  for (const option of Object.keys(options)) {
+    if (!names.has(option)) {
+      throw invalid(
+        `bus.${option}`,
+        options[option as keyof BusOptions],
+        `one of ${[...names].join(", ")}`
+      )
+    }
+  }
   const incarnation = randomUUID()
   // One process may have several.
   const own = `${hostname().slice(0, 80)}-${process.pid}-${incarnation.slice(0, 4)}`

@@ -45,6 +45,11 @@ import {
 export interface Reached {
   readonly answered: ReadonlyArray<string>
   readonly missing: ReadonlyArray<string>
+  /**
+   * The state of the bus of this node meanwhile; `undefined` without `control`. Where it is not `up`, nodes that
+   * this one has not heard for 60 s are not named, and did not do what was asked: `disconnect` again later.
+   */
+  readonly bus: BusState | undefined
 }
 
 /**
@@ -130,7 +135,7 @@ const statsOf = (door: Door, node: string, bus: BusState | undefined): NodeStats
 /** Control over this node alone. */
 const alone = (door: Door): Control => {
   const { name } = resolvedBus({}).self
-  const reached: Reached = { answered: [name], missing: [] }
+  const reached: Reached = { answered: [name], missing: [], bus: undefined }
   return {
     revoke: (whose) =>
       Effect.sync(() => {
@@ -201,6 +206,9 @@ const inDatabase: Effect.Effect<RevocationStore, NoControl> = Effect.gen(functio
         : client.unsafe(revokeStatement, [kind, name, expires.getTime(), 0])
   }
 })
+
+/** Each bus that a server controls: one more would answer the questions of other nodes twice. */
+const controlled = new WeakSet<NodeBus["Service"]>()
 
 const everywhere = (
   given: RevocationStore | undefined
@@ -317,10 +325,16 @@ const everywhere = (
             })
           )
         const reach = (command: Command): Effect.Effect<Reached> =>
-          Effect.map(everyone(command, answerWithin), ({ answered, missing }) => ({
-            answered: answered.map(({ node }) => node),
-            missing
-          }))
+          Effect.gen(function* () {
+            const before = yield* SubscriptionRef.get(bus.state)
+            const { answered, missing } = yield* everyone(command, answerWithin)
+            const after = yield* SubscriptionRef.get(bus.state)
+            return {
+              answered: answered.map(({ node }) => node),
+              missing,
+              bus: before === "up" ? after : before
+            }
+          })
 
         const store = (kind: List.Revocation["kind"], name: string, expires: Date | undefined) =>
           Effect.timeout(revocations.add(kind, name, expires), answerWithin).pipe(
@@ -347,5 +361,10 @@ const everywhere = (
         })
       })
 
+    if (controlled.has(bus)) return yield* new NoControl({ missing: "own NodeBus" })
+    yield* Effect.acquireRelease(
+      Effect.sync(() => controlled.add(bus)),
+      () => Effect.sync(() => controlled.delete(bus))
+    )
     return { door: { refuses: list.refuses, blind: list.blind }, over }
   })

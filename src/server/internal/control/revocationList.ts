@@ -12,6 +12,7 @@ import type * as Scope from "effect/Scope"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type { Principal } from "../auth/callbacks.ts"
 import { isMissing, sqlMessage } from "../link/sqlState.ts"
+import { revocationPage } from "../sql/revocations.ts"
 
 export interface Revocation {
   readonly kind: "identity" | "token"
@@ -32,7 +33,7 @@ export interface RevocationRow {
   readonly expires: number | string
 }
 
-/** Reads the rows that hold now and are newer than an id, in order. */
+/** Reads the rows that hold now and are newer than an id, in order: as many as one read takes. */
 export type ReadRevocations = (
   after: string
 ) => Effect.Effect<ReadonlyArray<RevocationRow>, SqlError | Error>
@@ -52,6 +53,8 @@ const patience = 30_000
 const timeout = 5000
 /** The whole table is read again, as after a failover that lost rows. */
 const wholeEvery = 60_000
+/** Milliseconds between two pages of it. */
+const pageEvery = 100
 
 /** Whether a revocation concerns a client. */
 export const concerns = (
@@ -91,21 +94,48 @@ export const make = (
       if (before === undefined || before.at < one.at) revoked(one)
     }
 
+    const page = (after: string) => Effect.timeout(readRows(after), timeout)
+
+    /** Reads what is new, page by page. What a page had is known, also when a later one fails. */
     const read = Effect.gen(function* () {
-      const whole = mono() - wholeAt >= wholeEvery
-      const begun = mono()
-      const rows = yield* Effect.timeout(readRows(whole ? "0" : last), timeout)
-      if (whole) {
-        wholeAt = begun
-        const names = new Set(rows.map(nameOf))
-        known = new Map([...known].filter(([name]) => names.has(name)))
-      }
-      for (const row of rows) add(row)
-      // Behind a restore the ids begin again, also where no row is left.
-      last = rows.at(-1)?.id ?? (whole ? "0" : last)
+      let begun: number
+      let more: boolean
+      do {
+        begun = mono()
+        const rows = yield* page(last)
+        for (const row of rows) add(row)
+        last = rows.at(-1)?.id ?? last
+        more = rows.length >= revocationPage
+      } while (more)
+      if (readAt === -Infinity) wholeAt = begun
       readAt = begun
       if (told) yield* Effect.logInfo("Revocations are read again.")
       told = false
+    })
+
+    /** The last row that was read again of the whole table, and all names until there. */
+    let whole: { readonly after: string; readonly names: Set<string> } | undefined
+
+    /** Reads one page of the whole table again, if it is time. What is new is read between two pages. */
+    const readAgain = Effect.gen(function* () {
+      if (whole === undefined) {
+        if (mono() - wholeAt < wholeEvery) return
+        wholeAt = mono()
+        whole = { after: "0", names: new Set() }
+      }
+      const { names } = whole
+      const rows = yield* page(whole.after)
+      for (const row of rows) {
+        names.add(nameOf(row))
+        add(row)
+      }
+      const after = rows.at(-1)?.id ?? whole.after
+      whole = { after, names }
+      if (rows.length >= revocationPage) return
+      known = new Map([...known].filter(([name]) => names.has(name)))
+      // Behind a restore the ids begin again, also where no row is left.
+      last = after
+      whole = undefined
     })
     const unread = (error: SqlError | Error) => {
       if (told || mono() - readAt < patience) return Effect.void
@@ -125,12 +155,14 @@ export const make = (
     const nudge = Latch.makeUnsafe(false)
     // On a fiber of its own, and so never in a transaction of a caller.
     yield* Effect.gen(function* () {
-      yield* Effect.timeoutOption(nudge.await, every)
+      yield* Effect.timeoutOption(nudge.await, whole === undefined ? every : pageEvery)
       nudge.closeUnsafe()
       const served = waiting
       waiting = []
       const exit = yield* Effect.exit(Effect.tapError(read, unread))
       for (const one of served) Deferred.doneUnsafe(one, exit)
+      // A page that fails is read once more.
+      if (exit._tag === "Success") yield* Effect.ignore(readAgain)
     }).pipe(
       Effect.annotateLogs("component", "effect-realtime control"),
       Effect.forever,

@@ -11,6 +11,7 @@
  * highest transaction is kept. A valid cursor stands on that message or on a later one, which is not
  * pruned, so its witness is there, however long no message is written.
  */
+import { forgetSome } from "./revocations.ts"
 import { era } from "./identity.ts"
 
 export const retention: ReadonlyArray<string> = [
@@ -76,10 +77,10 @@ begin
     delete from realtime.marks m where m.at < new_.at;
   end if;
   -- Revocations that are over. A transaction that revokes holds a lock, and upkeep does not wait for it.
-  if exists (select from realtime.revocations r where r.expires < clock_timestamp()) then
+  if exists (select from realtime.revocations r where r.expires < statement_timestamp()) then
     begin
       lock table realtime.revocations in row exclusive mode nowait;
-      delete from realtime.revocations r where r.expires < clock_timestamp();
+      ${forgetSome}
     exception when lock_not_available then null;
     end;
   end if;

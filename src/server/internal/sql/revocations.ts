@@ -6,6 +6,13 @@
  * Upkeep deletes those that are over, and each call does.
  */
 
+/** Deletes a bounded number of those that are over, because other nodes wait for the lock meanwhile. */
+export const forgetSome = `delete from realtime.revocations r where r.id in (
+    select o.id from realtime.revocations o where o.expires < statement_timestamp() order by o.expires limit 1000);`
+
+/** The most rows of one read. */
+export const revocationPage = 10_000
+
 export const revocations: ReadonlyArray<string> = [
   `create table if not exists realtime.revocations (
   id bigint generated always as identity primary key,
@@ -15,23 +22,25 @@ export const revocations: ReadonlyArray<string> = [
   expires timestamptz not null
 )`,
 
-  `-- Also forgets those that are over.
+  `create index if not exists revocations_expires on realtime.revocations (expires)`,
+
+  `-- Also forgets some of those that are over.
 create or replace function realtime.revoke(kind text, name text, expires timestamptz) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   new_id bigint;
 begin
   lock table realtime.revocations in share row exclusive mode;
-  delete from realtime.revocations r where r.expires < clock_timestamp();
+  ${forgetSome}
   insert into realtime.revocations (kind, name, expires) values (revoke.kind, revoke.name, revoke.expires) returning id into new_id;
   return new_id;
 end $$`
 ]
 
-/** What holds now, after an id. */
+/** What holds now, after an id: one page. */
 export const revocationsStatement = `select r.id::text id, r.kind, r.name,
   extract(epoch from r.at) * 1000 as at, extract(epoch from r.expires) * 1000 as expires
-from realtime.revocations r where r.id > $1::bigint and r.expires > clock_timestamp() order by r.id`
+from realtime.revocations r where r.id > $1::bigint and r.expires > clock_timestamp() order by r.id limit ${revocationPage}`
 
 /** The third value: milliseconds since 1970, or NULL for now by the clock of the database; the fourth is added. */
 export const revokeStatement = `select realtime.revoke($1, $2,
