@@ -4,6 +4,7 @@ import { natsCommand } from "./commands/nats.ts"
 import { publishCommand } from "./commands/publish.ts"
 import { serveCommand } from "./commands/serve.ts"
 import { sqlCommand } from "./commands/sql.ts"
+import { statusCommand } from "./commands/status.ts"
 import { tailCommand } from "./commands/tail.ts"
 
 export const commands = [
@@ -12,5 +13,6 @@ export const commands = [
   publishCommand,
   tailCommand,
   doctorCommand,
+  statusCommand,
   natsCommand
 ] as const

@@ -449,8 +449,11 @@ const opened = (
     })
   })
 
-/** A node without a bus. */
-const unnamed = (): Node => ({ name: Os.hostname(), incarnation: randomUUID() })
+/** A node without a bus: operators find it by its host and process. */
+const unnamed = (): Node => ({
+  name: `${Os.hostname()}-${process.pid}`,
+  incarnation: randomUUID()
+})
 
 /** The options with their defaults. Throws `InvalidOption`. */
 const resolved = (options: Options) => ({

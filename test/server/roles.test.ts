@@ -209,6 +209,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`select * from realtime.take_lease('reader', 'a', 'b')`, "yes", "no", "no"],
     [`select realtime.renew_lease('reader', 'b', 1)`, "yes", "no", "no"],
     [`select realtime.release_lease('reader', 'b', 1)`, "yes", "no", "no"],
+    [`select * from realtime.holders()`, "yes", "no", "no"],
     [`select * from realtime.leases`, "no", "no", "no"],
     [`update realtime.leases set term = 1`, "no", "no", "no"],
     [`delete from realtime.leases`, "no", "no", "no"]
@@ -324,6 +325,7 @@ const granted = (names: { readonly node: string; readonly app: string }) => {
       ["function realtime.release_lease(text,text,bigint)", "EXECUTE"],
       ["function realtime.renew_lease(text,text,bigint)", "EXECUTE"],
       ["function realtime.take_lease(text,text,text)", "EXECUTE"],
+      ["function realtime.holders()", "EXECUTE"],
       ["function realtime.look()", "EXECUTE"],
       ["function realtime.state(text,text,text,text,text,integer,bigint)", "EXECUTE"],
       ["function realtime.troubles()", "EXECUTE"],

@@ -134,18 +134,22 @@ export class Tally {
         if (parts === undefined) {
           parts = new Set()
           this.#parts.set(name, parts)
-          const [metric, way] = gauges[name]
-          const all = parts
+          const [metric] = gauges[name]
           if (this.#context !== undefined) {
-            register(metric, this.#context, () => ({
-              value: all.size === 0 ? 0 : ways[way](Array.from(all, (read) => read()))
-            }))
+            register(metric, this.#context, () => ({ value: this.read(name) ?? 0 }))
           }
         }
         parts.add(read)
       }),
       () => Effect.sync(() => void this.#parts.get(name)?.delete(read))
     )
+  }
+
+  /** A value that parts show, as it is now; `undefined` while none does. */
+  read(name: keyof typeof gauges): number | undefined {
+    const parts = this.#parts.get(name)
+    if (parts === undefined || parts.size === 0) return undefined
+    return ways[gauges[name][1]](Array.from(parts, (read) => read()))
   }
 
   #count(metric: Metric.Counter<number>, read: () => number): void {

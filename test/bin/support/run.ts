@@ -19,6 +19,8 @@ import { exitCodes, OnSignal } from "../../../src/bin/shared/exit.ts"
 interface Options {
   readonly stdin?: string
   readonly env?: Readonly<Record<string, string>>
+  /** Whether stdout is a terminal without colours. */
+  readonly isTerminal?: boolean
 }
 
 interface Recorded {
@@ -62,7 +64,7 @@ export const start = (args: ReadonlyArray<string>, options?: Options) =>
           Layer.succeed(OnSignal, onSignal),
           Layer.succeed(TerminalCapabilities.TerminalCapabilities, {
             canColor: false,
-            canAnimate: false,
+            canAnimate: options?.isTerminal ?? false,
             canPrompt: false
           }),
           ConfigProvider.layer(ConfigProvider.fromEnv({ env: options?.env ?? {} })),

@@ -43,6 +43,13 @@ export interface Keys {
   readonly again: Effect.Effect<void>
 }
 
+export interface BusNode {
+  readonly self: Node
+  readonly times: BusTimes
+  /** Whether it hears and asks the nodes, and is none for them. */
+  readonly isGuest?: boolean | undefined
+}
+
 /** Heartbeats in a row that may stay unheard by their own sender. */
 const maxUnheard = 3
 
@@ -73,7 +80,7 @@ const drops: Readonly<Record<string, string>> = {
 export const make = (
   carrier: Carrier,
   keys: Keys,
-  { self, times }: { readonly self: Node; readonly times: BusTimes }
+  { isGuest = false, self, times }: BusNode
 ): Effect.Effect<NodeBus["Service"], never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
@@ -128,6 +135,8 @@ export const make = (
       metrics.busNodes.updateUnsafe(here(), services)
     }
     const members = new KnownNodes(times, changed)
+    /** They are no nodes, and what they sent is taken once as well. */
+    const guests = new KnownNodes(times, () => undefined)
     const here = () => members.list(mono()).filter((one) => one.state === "here").length
 
     // --- receiving ---------------------------------------------------------------------------------
@@ -146,10 +155,11 @@ export const make = (
       if (Math.abs(envelope.time - now()) > maxOff) return dropped("late")
       if (node.incarnation === self.incarnation) {
         // Its own batches return as well, and a stranger may send them again.
-        if (own.accept(envelope.counter) && envelope.sort === "beat") heardSelf()
+        const isProbe = envelope.sort === "beat" || envelope.sort === "guest"
+        if (own.accept(envelope.counter) && isProbe) heardSelf()
         return
       }
-      const untaken = members.hear(envelope, mono())
+      const untaken = (envelope.sort === "guest" ? guests : members).hear(envelope, mono())
       if (untaken !== undefined) return dropped(untaken)
       metrics.busReceived.updateUnsafe(1, services)
       for (const entry of envelope.entries) deliver(entry, node)
@@ -195,6 +205,7 @@ export const make = (
         if (secrets === undefined) return false
         const text = Envelope.seal(secrets, {
           ...parcel,
+          sort: isGuest ? "guest" : parcel.sort,
           node: self,
           counter: counter++,
           time: now()
@@ -295,6 +306,7 @@ export const make = (
       sweptAt = time
       if (late) return Effect.void
       members.sweep(time)
+      guests.sweep(time)
       const incomplete = pieces.sweep(time)
       if (incomplete > 0) dropped("incomplete", incomplete)
       return listenToSelf
@@ -332,7 +344,7 @@ export const make = (
     yield* forever(Effect.andThen(Effect.sleep(sweepEvery), sweep))
     // Registered last, so it runs first, while all the rest still works.
     yield* Effect.addFinalizer(() =>
-      Effect.andThen(flush, sendAll([{ sort: "goodbye" }])).pipe(
+      Effect.andThen(flush, isGuest ? Effect.void : sendAll([{ sort: "goodbye" }])).pipe(
         Effect.timeout(1000),
         Effect.ignore
       )

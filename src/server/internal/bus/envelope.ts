@@ -37,8 +37,11 @@ export interface Envelope {
   readonly piece: MessagePiece | undefined
 }
 
-/** A beat is a heartbeat, and the probe that its sender waits for. */
-export type Sort = "beat" | "batch" | "piece" | "goodbye"
+/**
+ * A beat is a heartbeat, and the probe that its sender waits for. `guest`: a beat or a batch of a guest, which
+ * asks the nodes and is none.
+ */
+export type Sort = "beat" | "batch" | "piece" | "goodbye" | "guest"
 
 const version = "1"
 const nonceBytes = 12
@@ -121,7 +124,7 @@ const decrypted = (all: Buffer, key: KeyObject, aad: Buffer): Buffer | undefined
 
 const newline = "\n".charCodeAt(0)
 
-const sorts: ReadonlySet<unknown> = new Set<Sort>(["beat", "batch", "piece", "goodbye"])
+const sorts: ReadonlySet<unknown> = new Set<Sort>(["beat", "batch", "piece", "goodbye", "guest"])
 
 const envelopeOf = (plain: Buffer): Envelope | undefined => {
   const end = plain.indexOf(newline)

@@ -22,7 +22,9 @@ import type { Door, DoorControl } from "../door/door.ts"
 import type { InvalidOption } from "../options.ts"
 import { objects } from "../sql/objects.ts"
 import { revocationsStatement, revokeStatement } from "../sql/revocations.ts"
+import { schemaVersion } from "../sql/schema.ts"
 import { SchemaName } from "../sql/schemaName.ts"
+import { tally } from "../tally.ts"
 import { NoControl, RevokeFailed } from "./controlErrors.ts"
 import * as Questions from "./questions.ts"
 import * as List from "./revocationList.ts"
@@ -65,6 +67,17 @@ export interface NodeStats {
   readonly isReady: boolean
   /** The state of its bus; `undefined` without one. */
   readonly bus: BusState | undefined
+  /** The version of the installed objects for which the node is made. */
+  readonly version: number
+  /** Subscriptions of all sessions of its process. */
+  readonly subscriptions: number
+  /** Channels that are open in its process. */
+  readonly channels: number
+  /**
+   * Seconds since its reader of the outbox had handed out everything, at most about 1 while all is well;
+   * `undefined` without a reader.
+   */
+  readonly readerLag: number | undefined
 }
 
 /**
@@ -119,18 +132,26 @@ const handOnWithin = 1000
 /** Milliseconds from the reader to the sockets. */
 const toSockets = 50
 
+/** The topic of the bus on which nodes ask each other. */
+export const controlTopic = "control"
+
 type Command =
   | { readonly act: "revoked" }
   | { readonly act: "close"; readonly name: "revoked" | "removed"; readonly whose: Whose }
   | { readonly act: "reauthorize"; readonly key: string }
   | { readonly act: "stats" }
 
-const statsOf = (door: Door, node: string, bus: BusState | undefined): NodeStats => ({
-  node,
-  sessions: door.size(),
-  isReady: door.isReady(),
-  bus
-})
+const statsOf = (door: Door, node: string, bus: BusState | undefined): Effect.Effect<NodeStats> =>
+  Effect.map(tally, (tally) => ({
+    node,
+    sessions: door.size(),
+    isReady: door.isReady(),
+    bus,
+    version: schemaVersion,
+    subscriptions: tally.read("subscriptions") ?? 0,
+    channels: Object.values(tally.channels).reduce((sum, count) => sum + count, 0),
+    readerLag: tally.read("readerLag")
+  }))
 
 /** Control over this node alone. */
 const alone = (door: Door): Control => {
@@ -149,7 +170,7 @@ const alone = (door: Door): Control => {
         endAll(door, "removed", whose)
         return reached
       }),
-    stats: Effect.sync(() => ({ answered: [statsOf(door, name, undefined)], missing: [] }))
+    stats: Effect.map(statsOf(door, name, undefined), (own) => ({ answered: [own], missing: [] }))
   }
 }
 
@@ -293,13 +314,18 @@ const everywhere = (
             case "reauthorize":
               return Effect.as(door.reauthorize(command.key), null)
             case "stats":
-              return Effect.map(
+              return Effect.flatMap(
                 SubscriptionRef.get(bus.state),
-                (state) => statsOf(door, bus.self.name, state) as unknown as Schema.Json
+                (state) =>
+                  statsOf(
+                    door,
+                    bus.self.name,
+                    state
+                  ) as Effect.Effect<unknown> as Effect.Effect<Schema.Json>
               )
           }
         }
-        const ask = yield* Questions.make(bus, "control", (command) =>
+        const ask = yield* Questions.make(bus, controlTopic, (command) =>
           // A later version may ask for more.
           Effect.orDie(act(command as Command))
         )

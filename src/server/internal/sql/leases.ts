@@ -59,5 +59,11 @@ $$`,
 language sql security definer ${path} as $$
   update realtime.leases l set expires_at = '-infinity'
     where l.name = release_lease.name and l.incarnation = release_lease.incarnation and l.term = release_lease.term
+$$`,
+
+  `-- Which node holds which lease now. Without the incarnation, with which a lease is renewed and released.
+create or replace function realtime.holders() returns table(name text, node text)
+language sql stable security definer ${path} as $$
+  select l.name, l.node from realtime.leases l where ${isHeld}
 $$`
 ]

@@ -49,6 +49,7 @@ const nodeSignatures = [
   "realtime.take_lease(text, text, text)",
   "realtime.renew_lease(text, text, bigint)",
   "realtime.release_lease(text, text, bigint)",
+  "realtime.holders()",
   "realtime.revoke(text, text, timestamptz)"
 ]
 const nodeFunctions = nodeSignatures.join(", ")

@@ -2,6 +2,8 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Effect, Metric, type Scope, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
+import * as Bus from "../../../../src/server/internal/bus/bus.ts"
+import { resolvedBus } from "../../../../src/server/internal/bus/busOptions.ts"
 import * as Envelope from "../../../../src/server/internal/bus/envelope.ts"
 import {
   carrierOf,
@@ -43,6 +45,38 @@ const passing = (condition: Effect.Effect<boolean>) =>
   })
 
 describe("a bus", () => {
+  it.effect("lets a guest hear and ask, and is no node for the others", () =>
+    Effect.gen(function* () {
+      const world = network()
+      const [one, other] = yield* two(world)
+      const before = other.texts.length
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const guest = yield* Bus.make(yield* world.carrier("guest"), world.keys, {
+            ...resolvedBus({ name: "guest" }),
+            isGuest: true
+          })
+          const got: Array<unknown> = []
+          const send = yield* guest.join("test", { receive: (content) => void got.push(content) })
+          send("asked")
+          yield* TestClock.adjust(1000)
+          expect(yield* SubscriptionRef.get(guest.state)).toBe("up")
+          expect((yield* guest.nodes).map(({ name }) => name).toSorted()).toEqual(["one", "two"])
+          expect(one.got).toEqual(["asked"])
+          one.send("answered", guest.self)
+          yield* TestClock.adjust(100)
+          expect(got).toEqual(["answered"])
+          // What a stranger sends again is taken once.
+          for (const text of other.texts.slice(before)) other.hear(text)
+          expect(other.got).toEqual(["asked"])
+        })
+      )
+      yield* TestClock.adjust(100)
+      expect((yield* one.bus.nodes).map(({ name }) => name)).toEqual(["two"])
+      expect(one.changes).toEqual(["appeared two"])
+    })
+  )
+
   it.effect("sends what its parts post within 50 ms as one envelope", () =>
     Effect.gen(function* () {
       const [one, other] = yield* two(network())

@@ -1,0 +1,42 @@
+/** `status` prints the nodes, the outbox and the consumers of a database as they are: its flags. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { databaseFlag, durationFlag, listenFlag, schemaFlag } from "../shared/flags.ts"
+
+/** The part with the bus, which the help of all commands does not wait for. */
+const load = () => import("./status/show.ts")
+
+export const statusCommand = Command.make(
+  "status",
+  {
+    watch: Flag.Boolean("watch").pipe(
+      Flag.withoutNegation,
+      Flag.withDescription("Look again and again until Ctrl-C; redraws on a terminal"),
+      Flag.withDefault(false)
+    ),
+    interval: durationFlag("interval").pipe(
+      Flag.withDescription("Time between two looks of --watch (default: 2 seconds)"),
+      Flag.withDefault(Duration.seconds(2))
+    ),
+    json: Flag.Boolean("json").pipe(
+      Flag.withoutNegation,
+      Flag.withDescription("Print a line of JSON for each look"),
+      Flag.withDefault(false)
+    ),
+    schema: schemaFlag,
+    database: databaseFlag,
+    listen: listenFlag
+  },
+  (given) => Effect.flatMap(Effect.promise(load), ({ show }) => show(given))
+).pipe(
+  Command.withDescription(
+    "Print the nodes with their sessions and the lag of their readers, the outbox, and how far each consumer is behind. It asks the nodes over the bus in PostgreSQL, as a guest that is no node for them, with the rights of a node."
+  ),
+  Command.withShortDescription("Print the nodes, the outbox and the consumers"),
+  Command.withExamples([
+    { command: "effect-realtime status --database postgres://app_node@db.example.com/app" },
+    { command: "effect-realtime status --watch", description: "Redraws every 2 seconds" }
+  ])
+)
