@@ -8,7 +8,7 @@ describe("the command line", () => {
     Effect.gen(function* () {
       const { code, stdout } = yield* record([])
       expect(code).toBe(0)
-      expect(stdout).toMatch(/SUBCOMMANDS\n {2}sql +\w/)
+      expect(stdout).toMatch(/SUBCOMMANDS\n {2}serve +\w/)
       expect(yield* record(["--version"])).toEqual({
         code: 0,
         stdout: "effect-realtime v0.1.0\n",

@@ -10,11 +10,13 @@ import * as Flag from "effect/cli/Flag"
 import { gateway as Defaults } from "../../internal/defaults.ts"
 import { schemaNameFault, usual } from "../../server/internal/sql/schemaName.ts"
 import * as Config from "../gateway/config.ts"
-import * as Gateway from "../gateway/gateway.ts"
 import { joined } from "../gateway/given.ts"
 import { failedBy } from "../shared/database.ts"
 import { untilSignal, wrongUsage } from "../shared/exit.ts"
 import { databaseFlag } from "../shared/flags.ts"
+
+/** The part with the server, which the help of all commands does not wait for. */
+const load = () => import("../gateway/gateway.ts")
 
 /** The variable of a flag: REALTIME_JWT_KEYS for --jwt-keys. */
 const variableOf = (flag: string): string => `REALTIME_${flag.toUpperCase().replaceAll("-", "_")}`
@@ -168,7 +170,8 @@ export const serveCommand = Command.make(
       const fault = schemaNameFault(schema)
       if (fault !== undefined) return yield* wrongUsage(`--schema: ${fault}`)
       yield* untilSignal
-      yield* Gateway.open({ config, database, schema, installs: given.install }).pipe(
+      const { open } = yield* Effect.promise(load)
+      yield* open({ config, database, schema, installs: given.install }).pipe(
         Effect.mapError((error) =>
           error instanceof Config.InvalidGateway ? error : failedBy(schema)(error)
         ),

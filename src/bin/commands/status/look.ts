@@ -58,7 +58,7 @@ export const looking = Effect.gen(function* () {
   const carrier = yield* NotifyCarrier.make(yield* NotificationSource, sql)
   const keys = yield* DatabaseKeys.make(sql)
   const bus = yield* Bus.make(carrier, keys, { ...resolvedBus({}), isGuest: true })
-  const ask = yield* Guest.asking(bus)
+  const ask = yield* Guest.statsAsked(bus)
   return Effect.gen(function* () {
     const { answered, missing } = yield* ask
     const { consumers, held, outbox } = yield* facts
@@ -66,11 +66,13 @@ export const looking = Effect.gen(function* () {
     return {
       hears: (yield* SubscriptionRef.get(bus.state)) === "up",
       nodes: answered
-        .map((stats) => ({ ...stats, feeds: stats.node === feeder }))
+        .map((stats) => Object.assign({}, stats, { feeds: stats.node === feeder }))
         .toSorted((a, b) => (a.node < b.node ? -1 : 1)),
       silent: missing.toSorted(),
       outbox,
-      consumers: consumers.map((one) => ({ ...one, node: held.get(`${consumerLease}${one.name}`) }))
+      consumers: consumers.map((one) =>
+        Object.assign({}, one, { node: held.get(`${consumerLease}${one.name}`) })
+      )
     } satisfies Seen
   })
 })

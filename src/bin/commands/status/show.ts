@@ -13,7 +13,7 @@ import { styles } from "../../shared/styles.ts"
 import { looking, type Seen } from "./look.ts"
 import { linesOf } from "./text.ts"
 
-interface Given extends Place {
+interface ShowOptions extends Place {
   readonly watch: boolean
   readonly interval: Duration.Duration
   readonly json: boolean
@@ -23,7 +23,7 @@ interface Given extends Place {
 /** How long a refusal of PostgreSQL must last before the command ends. */
 const startPatience = "500 millis"
 
-const printer = ({ json, watch }: Given) =>
+const printer = ({ json, watch }: ShowOptions) =>
   TerminalCapabilities.useSync(({ canAnimate, canColor }) => {
     const style = styles(canColor)
     return (seen: Seen): Effect.Effect<void> => {
@@ -41,7 +41,7 @@ const printer = ({ json, watch }: Given) =>
     }
   })
 
-export const show = (given: Given) =>
+export const show = (given: ShowOptions) =>
   Effect.gen(function* () {
     const look = yield* looking
     const print = yield* printer(given)

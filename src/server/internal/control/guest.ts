@@ -17,7 +17,7 @@ const hearing = 1200
 const within = 900
 
 /** Joins the bus; the result asks the nodes each time it runs, for at most a second or two. */
-export const asking = (
+export const statsAsked = (
   bus: NodeBus["Service"]
 ): Effect.Effect<Effect.Effect<Stats>, never, Scope.Scope> =>
   Effect.gen(function* () {

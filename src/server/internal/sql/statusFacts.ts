@@ -9,7 +9,7 @@ import * as Cursor from "../../../internal/cursorText.ts"
 import { objects } from "./objects.ts"
 
 /** Messages behind a cursor that are counted at most. */
-export const maxCounted = 100_000
+const maxCounted = 100_000
 
 export interface OutboxFacts {
   /** From the oldest to the newest id: at most so many rows. */
@@ -46,7 +46,7 @@ export const holders = (sql: SqlClient): Effect.Effect<ReadonlyMap<string, strin
   })
 
 /** How far a consumer is behind. */
-export interface Lag {
+interface Lag {
   /** Messages of its channel after its cursor. */
   readonly messages: number
   /** Whether there are more: the count ended at `maxCounted` messages of all channels. */
