@@ -171,7 +171,7 @@ describe.concurrent("the benchmark", patient, () => {
 })
 
 describe("growth", patient, () => {
-  it("reports a cost at every point, and the memory of a subscription", async () => {
+  it.skipIf(!long)("reports a cost at every point, and the memory of a subscription", async () => {
     await using databases = new Databases()
     const curves = await measureGrowth(
       { ...contextOf(databases), seconds: 0.05 },

@@ -275,7 +275,7 @@ const besides = <A, E>(
     return result
   }).pipe(Effect.scoped)
 
-const messages = long ? 1_000_000 : 100_000
+const messages = long ? 1_000_000 : 50_000
 
 describe(`hostile messages (REALTIME_TEST_SEED=${seed})`, () => {
   it.live(

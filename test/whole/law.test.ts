@@ -18,7 +18,7 @@ const channels: ReadonlyArray<Channel.Channel<Numbered>> = ["red", "blue"].map((
   Channel.make(name, Schema.Struct({ n: Schema.Int }))
 )
 
-const schedules = long ? 20_000 : 1000
+const schedules = long ? 20_000 : 600
 
 /** The system of one schedule: its memory, buffers and backlogs are often small enough to overflow. */
 const systemOf = (random: () => number) => {
