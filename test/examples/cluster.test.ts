@@ -125,7 +125,7 @@ describe("npm run cluster", () => {
         if (log.includes("nats nats:")) {
           const held = query("select name from realtime.leases order by name")
           expect(yield* Effect.repeat(held, { until: (rows) => rows.length === 2 })).toEqual([
-            { name: "effect-realtime live" },
+            { name: "listener" },
             { name: "reader" }
           ])
         }
