@@ -62,6 +62,8 @@ export const costsOf = (load: Load, nodes: number) => {
   const rooms = load.sockets / load.roomSize
   const eventsInAll = rooms * load.eventsPerSocket
   /** The part of the rooms that has a socket on a node. */
+  /** Of a reader, a second: one for each commit, up to a number. */
+  const looks = Math.min(eventsInAll, Measured.statementsOfReader.value)
   const followed = 1 - (1 - 1 / nodes) ** load.roomSize
   const fanOut = sockets / (rooms * followed)
   const changes = load.sockets / load.presenceEvery
@@ -90,23 +92,17 @@ export const costsOf = (load: Load, nodes: number) => {
     nats: {
       busIn: bytesOfBus,
       busOut: bytesOfBus * (nodes - 1),
-      feedIn:
-        eventsInAll * assumed.pageBytes + Measured.statementsOfReader.value * assumed.tickBytes,
-      feedOut:
-        nodes *
-        (eventsInAll * followed * assumed.pageBytes +
-          Measured.statementsOfReader.value * assumed.tickBytes)
+      feedIn: eventsInAll * assumed.pageBytes + looks * assumed.tickBytes,
+      feedOut: nodes * (eventsInAll * followed * assumed.pageBytes + looks * assumed.tickBytes)
     },
     /** A second. */
     postgres: {
       commits: eventsInAll,
       /** Where one node reads for all. */
       statements:
-        Measured.statementsOfReader.value +
-        (nodes - 1) * Measured.statementsOfIdle.value +
-        nodes * assumed.revocationLooks,
+        looks + (nodes - 1) * Measured.statementsOfIdle.value + nodes * assumed.revocationLooks,
       /** Where each node reads for itself. */
-      statementsAlone: nodes * (Measured.statementsOfReader.value + assumed.revocationLooks)
+      statementsAlone: nodes * (looks + assumed.revocationLooks)
     }
   }
 }

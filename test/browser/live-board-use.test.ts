@@ -16,6 +16,11 @@ const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 const faultsOf = async (page: Page) => {
   if (await page.evaluate(() => !("axe" in globalThis))) await page.evaluate(axe)
   const violations = await page.evaluate(async () => {
+    // What fades in has another contrast until it is there.
+    const ends = document
+      .getAnimations()
+      .filter(({ effect }) => effect?.getComputedTiming().iterations !== Infinity)
+    await Promise.allSettled(ends.map(({ finished }) => finished))
     const { axe } = globalThis as unknown as { readonly axe: { run(): Promise<AxeResults> } }
     const { violations } = await axe.run()
     return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join()}`)

@@ -186,7 +186,7 @@ describe("the metrics of a node", () => {
 
         const db = yield* session
         yield* db.query("begin")
-        yield* db.query("select pg_current_xact_id()")
+        yield* db.query("select pg_current_xact_id()::text")
         yield* untilScraped((series) => series["oldest_transaction_seconds"]! > 0.05)
         yield* db.query("commit")
         yield* untilScraped((series) => series["oldest_transaction_seconds"] === 0)
