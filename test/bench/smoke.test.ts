@@ -29,8 +29,14 @@ import { workloads } from "../../bench/measure/workloads.ts"
 import { long } from "../server/support/random.ts"
 import { database } from "../support/database.ts"
 
-/** Peers that take long, with REALTIME_TEST_LONG=1 only. */
-const slow: ReadonlySet<SubjectName> = new Set(["socket.io", "effect-rpc", "effect-stream"])
+/** With REALTIME_TEST_LONG=1 only, for the time that they take. */
+const slow: ReadonlySet<SubjectName> = new Set([
+  "socket.io",
+  "effect-rpc",
+  "effect-stream",
+  "ws+pg-listen",
+  "floor"
+])
 
 /** Each test starts processes that share the cores with other tests. */
 const patient = { timeout: 180_000 }

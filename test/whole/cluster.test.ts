@@ -116,7 +116,7 @@ const seeds = long ? [seed, seed + 1] : [seed]
 describe.each(seeds)("three nodes (REALTIME_TEST_SEED=%i)", (seed) => {
   it.live(
     "lose nothing and deliver nothing twice",
-    () => chaos({ nats: false, seed, clients: long ? 60 : 12, faults: long ? 60 : 7 }),
+    () => chaos({ nats: false, seed, clients: long ? 60 : 8, faults: long ? 60 : 5 }),
     minutes * 60_000
   )
 
