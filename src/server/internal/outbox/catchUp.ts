@@ -132,26 +132,28 @@ export interface CatchUp {
     lease?: Lease,
     filter?: Filter
   ) => Effect.Effect<Join, JoinError>
-  /**
-   * The reader's tail once it contains the cursor, or why it never will. Looks the cursor's witness up.
-   * Synchronous after its last step: the reader hands out nothing between the answer and the caller's next
-   * synchronous step.
-   */
+  /** The reader's tail once it contains the cursor, or why it never will. Looks the cursor's witness up. */
   readonly locate: (
     channel: string,
     from: string
   ) => Effect.Effect<Located, OutboxFault | ReplayError>
 }
 
-type Located =
-  | { readonly tail: Tail; readonly reason: ResetReason }
-  | {
-      readonly tail: Tail
-      readonly position: NodePosition
-      /** The position to read to: the end of the tick, in the form that holds while the replay lasts. */
-      readonly to: Place
-      readonly reason: undefined
-    }
+type Located = { readonly tail: Tail; readonly reason: ResetReason } | Found
+
+/** Where a replay begins and ends. */
+interface Found {
+  readonly tail: Tail
+  readonly position: NodePosition
+  /**
+   * The tick at whose end the replay ends. The tail may be at a later one already: a fiber may yield
+   * between any two of its operations.
+   */
+  readonly tick: number
+  /** The position to read to: the end of that tick, in the form that holds while the replay lasts. */
+  readonly to: Place
+  readonly reason: undefined
+}
 
 const isSameWitness = (one: Cursor.Witness, other: Cursor.Witness): boolean =>
   one.tx === other.tx && one.id === other.id && one.at === other.at
@@ -282,9 +284,11 @@ export const make = (
         if (cursor.identity === tail.identity && ahead(tail)) tail = yield* refreshed
         if (cursor.identity !== tail.identity) return { tail, reason: "identity" } as const
         if (ahead(tail)) return { tail, reason: "future" } as const
-        const { last, normal } = tail.taken
+        // In one step, so that the tick is that of the end.
+        const { taken, tick } = tail
+        const { last, normal } = taken
         const to = { snapshot: normal, normal, last }
-        return { tail, position: positionOf(cursor), to, reason: undefined } as const
+        return { tail, tick, position: positionOf(cursor), to, reason: undefined } as const
       })
 
     /** Whether the join is answered without the database. */
@@ -328,11 +332,7 @@ export const make = (
         })
 
     const replayTo = (
-      {
-        position,
-        tail,
-        to
-      }: { readonly position: NodePosition; readonly tail: Tail; readonly to: Place },
+      { position, tail, tick, to }: Found,
       channel: string,
       from: string,
       bounds: Bounds,
@@ -340,7 +340,6 @@ export const make = (
       filter: Filter | undefined
     ): Effect.Effect<Join, OutboxFault | ReplayError> =>
       Effect.gen(function* () {
-        const { tick } = tail
         const replay: Array<DurableBatch> = []
         let size = nothing
         let next = position

@@ -54,7 +54,6 @@ class Backlog {
 interface Replay {
   readonly tail: Tail
   readonly to: Place
-  readonly tick: number
   readonly position: NodePosition
 }
 
@@ -87,41 +86,48 @@ export const durableStream = (options: {
       /** The tick attached at: items of later ticks follow. */
       let attached = 0
       let replay: Replay | undefined
+      /** Whether an item was emitted, or a position found. */
       let began = false
+      /** Whether the replay, or else what is held, follows the cursor without a hole. */
+      let follows = false
 
       /** Locates the cursor relative to the reader's position. */
       const attach = Effect.gen(function* () {
-        // Set before the position is taken: items of the time between are held, or in the replay.
+        // Set before the position is taken: items of the time between are held, or in the replay. Where no
+        // position is found, what is held has a hole before it until the next attempt finds one.
+        follows = false
         held.overflowed = false
         if (cursor === undefined) {
           const { end, tick } = yield* current
           attached = tick
           cursor = end
+          follows = true
           return [{ _tag: "Position", cursor: end, tick }] satisfies Items
         }
         const found = yield* catchUp.locate(channel, cursor)
-        const { tail } = found
-        attached = tail.tick
         if (found.reason === undefined) {
-          replay = { tail, to: found.to, tick: tail.tick, position: found.position }
+          const { position, tail, tick, to } = found
+          attached = tick
+          replay = { tail, to, position }
+          follows = true
           return []
         }
-        return reset(tail, found.reason === "retention" ? "retention" : "source")
+        return reset(found.tail, found.reason === "retention" ? "retention" : "source")
       })
 
       const reset = (tail: Tail, reason: "retention" | "source"): Items => {
         replay = undefined
         attached = tail.tick
         cursor = tail.end
+        follows = true
         return [{ _tag: "Gap", reason, cursor: tail.end, tick: tail.tick }]
       }
 
       const next = Effect.fnUntraced(function* () {
-        if (!began || (held.overflowed && replay === undefined)) {
+        if (!follows || (held.overflowed && replay === undefined)) {
           // The held items are older than the dropped ones.
-          const rest = began ? yield* held.take : []
-          const items = live(rest)
-          if (isSome(items)) return items
+          const rest = follows ? live(yield* held.take) : []
+          if (isSome(rest)) return rest
           const told = yield* attach
           began = true
           if (isSome(told)) return told

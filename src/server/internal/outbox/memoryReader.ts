@@ -246,10 +246,11 @@ export const make = (
         const reason = table.hides(cursor.position.base) ? "retention" : "witness"
         return { tail, reason } as const
       }
-      const { last, normal } = tail.taken
+      const { taken, tick } = tail
+      const { last, normal } = taken
       if (!Cursor.dominates(normal, cursor.position)) return { tail, reason: "future" } as const
       const to = { snapshot: normal, normal, last }
-      return { tail, position: positionOf(cursor), to, reason: undefined } as const
+      return { tail, tick, position: positionOf(cursor), to, reason: undefined } as const
     }
 
     const joined = (
