@@ -474,6 +474,45 @@ describe("a node that cannot read revocations", () => {
     })
   )
 
+  test(
+    "reads them while the application uses its whole pool, and keeps no session for that",
+    Effect.gen(function* () {
+      const database = yield* TestDatabase
+      const pool = Context.get(
+        yield* Layer.build(
+          PgClient.layer({
+            url: Redacted.make(database.url),
+            maxConnections: 1,
+            applicationName: "pool"
+          })
+        ),
+        PgClient.PgClient
+      )
+      const one = yield* Effect.provideService(
+        node(MemoryBus.network(), "one", [Orders]),
+        PgClient.PgClient,
+        pool
+      )
+      const busy = yield* Effect.forkScoped(
+        pool.withTransaction(Effect.andThen(pool`select 1`, Effect.never)),
+        { startImmediately: true }
+      )
+      yield* pass(40_000, 500)
+      const ann = yield* one.visit({ key: "ann" })
+      expect(ann.closeCode).toBeUndefined()
+      const sql = yield* PgClient.PgClient
+      yield* sql`select realtime.revoke('identity', 'ann', clock_timestamp() + interval '1 day')`
+      yield* pass(4000, 500)
+      expect(ann.closeCode).toBe(4101)
+      expect((yield* one.visit({ key: "ann" })).closeCode).toBe(4101)
+      yield* Fiber.interrupt(busy)
+      yield* pass(4000, 500)
+      expect(
+        yield* sql`select application_name from pg_stat_activity where application_name = 'effect-realtime control'`
+      ).toEqual([])
+    })
+  )
+
   it.effect("has no control without a bus, a database, or the objects", () =>
     Effect.gen(function* () {
       const tag = Effect.map(Effect.flip(Control.prepare(true)), ({ message }) => message)
