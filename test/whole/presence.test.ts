@@ -67,7 +67,7 @@ describe.each([{ bus: "PostgreSQL" }, { bus: "NATS" }])("presence over $bus", ({
         yield* world.show(moving, 2)
         yield* exact(world, patience)
 
-        // The seconds that a clock may be off hide nobody.
+        // A clock that is 20 s off hides no member.
         const shown = staying.seen.length
         yield* two.setClockOff(20_000)
         yield* world.show(moving, 3)
