@@ -36,11 +36,11 @@ import {
   type Needs,
   type Options,
   type PublishOptions,
+  type StartError,
   resolved
 } from "./internal/hub/realtimeOptions.ts"
-import { checked, type InvalidOption } from "./internal/options.ts"
+import { checked } from "./internal/options.ts"
 import { NotificationSource, type SourceState } from "./NotificationSource.ts"
-import type { TopicTaken } from "./NodeBus.ts"
 import { OutboxReader } from "./OutboxReader.ts"
 
 export {
@@ -213,7 +213,12 @@ export type {
    * @category models
    * @since 0.1.0
    */
-  PublishOptions
+  PublishOptions,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  StartError
 } from "./internal/hub/realtimeOptions.ts"
 export {
   /**
@@ -240,12 +245,6 @@ export {
  * @since 0.1.0
  */
 export type PublishError = InvalidChannelName | InvalidPayload | SendError
-
-/**
- * @category errors
- * @since 0.1.0
- */
-export type StartError = InvalidOption | TopicTaken
 
 /**
  * The hub of a node.
