@@ -221,6 +221,7 @@ describe.each([{ bus: "PostgreSQL" }, { bus: "NATS" }])("presence over $bus", ({
           ]
         ]
         const took: Array<string> = []
+        const stories: Array<string> = []
         for (let round = 0; round < 16; round++) {
           const churning = yield* Effect.forkChild(
             Effect.forever(
@@ -246,8 +247,10 @@ describe.each([{ bus: "PostgreSQL" }, { bus: "NATS" }])("presence over $bus", ({
           for (const tab of clients.slice(-2)) yield* Effect.forkScoped(world.show(tab, n))
           const seconds = yield* exact(world, 8000 - (performance.now() - last), log.join("; "))
           took.push(seconds)
+          stories.push(log.join("; "))
         }
-        yield* Effect.log(`over ${bus}, exact after ${took.join(", ")} s`)
+        const rows = took.map((seconds, round) => `${seconds} s  ${stories[round]}`)
+        console.log([`over ${bus}, seed ${seed}, exact after`, ...rows].join("\n"))
       }).pipe(Effect.scoped),
     1_200_000
   )
