@@ -84,7 +84,11 @@ const gauges = {
   readerUp: [metrics.readerUp, "least"],
   readerLag: [metrics.readerLag, "most"],
   consumerLag: [metrics.consumerLag, "most"],
-  oldestTransaction: [metrics.oldestTransaction, "most"]
+  oldestTransaction: [metrics.oldestTransaction, "most"],
+  presenceSeats: [metrics.presenceSeats, "sum"],
+  busUp: [metrics.busUp, "least"],
+  busNodes: [metrics.busNodes, "least"],
+  natsUp: [metrics.natsUp, "least"]
 } as const
 
 const sessionsOfDatabase = ["link", "reader"] as const
