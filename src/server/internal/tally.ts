@@ -93,6 +93,18 @@ const gauges = {
 
 const sessionsOfDatabase = ["link", "reader"] as const
 
+/** Counters that change so seldom that their parts update them. */
+const seldom = [
+  metrics.backlogsDropped,
+  metrics.busReceived,
+  metrics.busSent,
+  metrics.natsReconnects,
+  metrics.notificationsInvalid,
+  metrics.presenceMessages,
+  metrics.presenceWholeLists,
+  metrics.volatileDropped
+]
+
 export class Tally {
   eventsOut = 0
   bytesIn = 0
@@ -113,6 +125,7 @@ export class Tally {
   constructor(context?: Context.Context<never>) {
     this.#context = context
     if (context === undefined) return
+    for (const metric of seldom) metric.updateUnsafe(0, context)
     this.#count(metrics.eventsOut, () => this.eventsOut)
     this.#count(metrics.bytesIn, () => this.bytesIn)
     this.#count(metrics.bytesOut, () => this.bytesOut)
