@@ -8,7 +8,6 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Metric from "effect/Metric"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
@@ -169,25 +168,20 @@ export const make = (
     }
 
     const counted = { fed: 0, repaired: 0, refused: 0 }
-    const count = Effect.suspend(() =>
-      Effect.forEach(
-        Object.keys(counted) as ReadonlyArray<keyof typeof counted>,
-        (outcome) => {
-          const more = node.counts[outcome] - counted[outcome]
-          counted[outcome] += more
-          return more === 0
-            ? Effect.void
-            : Metric.update(Metric.withAttributes(metrics.feedTicks, { outcome }), more)
-        },
-        { discard: true }
-      )
-    )
+    const outcomes = ["fed", "repaired", "refused"] as const
+    const countTicks = yield* metrics.countBy(metrics.feedTicks, "outcome", outcomes)
+    const count = (): void => {
+      for (const outcome of outcomes) {
+        countTicks(outcome, node.counts[outcome] - counted[outcome])
+        counted[outcome] = node.counts[outcome]
+      }
+    }
 
     let wasFed = false
     const pause: Feeding["pause"] = (own, isAsked) =>
       Effect.gen(function* () {
         node.busy = false
-        yield* count
+        count()
         const until = now() + restEvery
         while (true) {
           if (reads()) {
