@@ -213,7 +213,7 @@ describe("What clients, writers and the database say", () => {
           }
           yield* Effect.flip(connect(`${ws}/marked-token`))
 
-          // Tokens: no token, no JWT, a wrong signature, of nobody who may do anything.
+          // Tokens: no JWT, a wrong signature, and one of a client that may do nothing.
           const wrong = yield* sign("marked-identity-a", "another-password-of-32-bytes-or-so")
           for (const token of ["marked-token", "marked.token.token", wrong]) {
             expect(yield* (yield* hello(ws, token)).closed).toBeGreaterThan(4000)
