@@ -375,8 +375,8 @@ export const make = (
       nodes: Effect.sync(() => members.list(mono())),
       join: (topic, part) =>
         Effect.acquireRelease(
-          Effect.sync(() => {
-            if (parts.has(topic)) throw new TopicTaken({ topic })
+          Effect.gen(function* () {
+            if (parts.has(topic)) return yield* new TopicTaken({ topic })
             parts.set(topic, part)
             for (const { incarnation, name, state } of members.list(mono())) {
               if (state !== "here") continue

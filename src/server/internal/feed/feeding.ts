@@ -7,6 +7,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
@@ -134,17 +135,24 @@ export const make = (
       Effect.gen(function* () {
         if (joined?.identity === identity) return
         const before = joined
-        joined = { identity, scope: yield* Scope.fork(scope) }
-        if (before !== undefined) yield* Scope.close(before.scope, Effect.runSyncExit(Effect.void))
-        feed = yield* Scope.provide(
-          carrier.join(identity, {
-            tick: (text) => node.receiveTick(text),
-            page: (text) => node.receivePage(text)
-          }),
-          joined.scope
+        joined = feed = undefined
+        if (before !== undefined) yield* Scope.close(before.scope, Exit.void)
+        const own = yield* Scope.fork(scope)
+        yield* Effect.gen(function* () {
+          feed = yield* Scope.provide(
+            carrier.join(identity, {
+              tick: (text) => node.receiveTick(text),
+              page: (text) => node.receivePage(text)
+            }),
+            own
+          )
+          for (const channel of followers.channels) feed.follow(channel)
+          yield* Effect.forkIn(candidate, own)
+          joined = { identity, scope: own }
+        }).pipe(
+          // A session that is lost meanwhile has not joined: the next one joins anew.
+          Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
         )
-        for (const channel of followers.channels) feed.follow(channel)
-        yield* Effect.forkIn(candidate, joined.scope)
       })
 
     const sent = (look: Look): void => {

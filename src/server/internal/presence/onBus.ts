@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
-import { NodeBus, type Send } from "../../NodeBus.ts"
+import { NodeBus, type Send, type TopicTaken } from "../../NodeBus.ts"
 import * as metrics from "../metrics.ts"
 import { tally } from "../tally.ts"
 import { Presence, type PresenceOptions } from "./presence.ts"
@@ -15,7 +15,7 @@ import { Presence, type PresenceOptions } from "./presence.ts"
 /** Milliseconds until presence goes on after a defect. */
 const afterDefect = 1000
 
-export const make = (options: PresenceOptions): Effect.Effect<Presence, never, Scope.Scope> =>
+export const make = (options: PresenceOptions): Effect.Effect<Presence, TopicTaken, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const bus = Option.getOrUndefined(yield* Effect.serviceOption(NodeBus))
