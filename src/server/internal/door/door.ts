@@ -38,6 +38,7 @@ import { PublishKeys } from "../session/publishKeys.ts"
 import * as Bucket from "../limits/tokenBucket.ts"
 import * as Registry from "../session/registry.ts"
 import { pathOf, withoutSlash } from "./claimedPaths.ts"
+import { Defects } from "../limits/boundedLog.ts"
 import { refusalReasons, Voice } from "../limits/refusalLog.ts"
 import { Revocations } from "../auth/revocations.ts"
 import { type Gate, Session } from "../session/session.ts"
@@ -172,7 +173,9 @@ export const make = <I, R>(
       runFork(
         // Logs the failure of a fiber that a callback started: no other fiber would see it.
         Effect.catchCause(effect, (cause) =>
-          Cause.hasInterruptsOnly(cause) ? Effect.interrupt : Effect.logError("session", cause)
+          Cause.hasInterruptsOnly(cause)
+            ? Effect.interrupt
+            : voice.failed("a session failed", cause, now())
         )
       )
 
@@ -291,9 +294,12 @@ export const make = <I, R>(
       "mailboxBytes",
       sumOf(({ port }) => port.mailbox.bytes)
     )
+    const defects = new Defects()
     yield* Effect.sleep(tickMillis).pipe(
       // A defect in one tick does not stop later ticks.
-      Effect.andThen(Effect.catchDefect(tick, (defect) => Effect.logError("tick", defect))),
+      Effect.andThen(
+        Effect.catchDefect(tick, (defect) => defects.logged("The tick of a door", defect))
+      ),
       Effect.forever,
       Effect.forkScoped
     )

@@ -2,10 +2,14 @@
  * The log lines about refusals, bounded because a client may cause them without end. Metrics count
  * every refusal; these lines name the reason and the cure.
  */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
 import { closeCodes } from "../../../Protocol.ts"
 
 /** Milliseconds between two lines with the same key. */
 const everyMillis = 60_000
+
+const tenMinutes = 600_000
 
 /** The most keys with a line within that time. */
 const mostLines = 20
@@ -14,11 +18,14 @@ const mostLines = 20
 export class Notices {
   readonly #every: number
   readonly #most: number
-  readonly #said = new Map<string, { at: number; more: number }>()
+  readonly #burst: number
+  readonly #said = new Map<string, { at: number; lines: number; more: number }>()
 
-  constructor(every = everyMillis, most = mostLines) {
+  /** `burst`: the lines of one key within that time. */
+  constructor(every = everyMillis, most = mostLines, burst = 1) {
     this.#every = every
     this.#most = most
+    this.#burst = burst
   }
 
   /**
@@ -28,6 +35,10 @@ export class Notices {
   due(key: string, now: number): number | undefined {
     const known = this.#said.get(key)
     if (known !== undefined && Math.abs(now - known.at) < this.#every) {
+      if (known.lines < this.#burst) {
+        known.lines++
+        return 0
+      }
       known.more++
       return undefined
     }
@@ -37,10 +48,39 @@ export class Notices {
       }
       if (this.#said.size >= this.#most) return undefined
     }
-    this.#said.set(key, { at: now, more: 0 })
+    this.#said.set(key, { at: now, lines: 1, more: 0 })
     return known?.more ?? 0
   }
 }
+
+/** The lines about Streams and rows that an application reads, shared by all of one owner. */
+const ofStreams = new WeakMap<object, Notices>()
+export const streamNotices = (owner: object): Notices => {
+  let notices = ofStreams.get(owner)
+  if (notices === undefined) ofStreams.set(owner, (notices = new Notices(tenMinutes)))
+  return notices
+}
+
+/** Logs defects in a loop or a part that goes on after one. */
+export class Defects {
+  readonly #notices = new Notices(tenMinutes)
+
+  /** The line for a defect: each kind at most once in 10 minutes. */
+  logged(what: string, defect: unknown): Effect.Effect<void> {
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      const more = this.#notices.due(`${what} ${signatureOf(defect)}`, now)
+      return more === undefined
+        ? Effect.void
+        : Effect.logError(sentence(`${what} failed, and goes on`, more), defect)
+    })
+  }
+}
+
+/** The kind of a failure: the start of its message, without its numbers. */
+export const signatureOf = (error: unknown): string =>
+  (error instanceof Error ? `${error.name}: ${error.message}` : typeof error)
+    .slice(0, 80)
+    .replace(/\d+/g, "0")
 
 /** A limit that is exceeded for so many milliseconds is worth a line. */
 const longMillis = 10_000
