@@ -340,7 +340,8 @@ export const make = (
         const by = pool.failed ? "the pool could not notify it: " : ""
         return {
           delay: (usual: number) => (wasUp ? usual : doubt.delay(usual, now)),
-          reason: `${by}${why}`
+          reason: `${by}${why}`,
+          lasts: isStandby(failure) || inDoubt(failure)
         }
       })
 

@@ -116,8 +116,11 @@ describe.skipIf(executablePath === undefined)("NatsConnection", () => {
         yield* until(() => got.includes("back"))
         expect([yield* up, (yield* reconnects) - before]).toEqual([1, 1])
         // The server ends the connection, and then rejects each attempt.
+        expect([2, 3]).toContain(lines.length)
         expect(lines).toEqual([
-          expect.stringMatching(/^Warn The connection to NATS is down: /),
+          ...lines
+            .slice(0, -1)
+            .map(() => expect.stringMatching(/^Warn The connection to NATS is down/)),
           expect.stringMatching(/^Info The connection to NATS is back, after .* failed attempts$/)
         ])
       }).pipe(Effect.scoped, Effect.provide(Logger.layer([logger])))

@@ -244,7 +244,7 @@ export const make = ({
           else if (startWithout) yield* Deferred.succeed(started, undefined)
           else yield* Deferred.fail(started, new NatsUnreachable({ servers, cause: error }))
         }
-        return { reason: errorText(error) }
+        return { reason: errorText(error), lasts: isRefusal(error) }
       })
 
     yield* Metric.update(metrics.natsUp, 0)

@@ -62,8 +62,8 @@ export class Outage {
     this.words = words
   }
 
-  /** The line for a failure, if one is due. */
-  failed(reason: string, now: number): string | undefined {
+  /** The line for a failure, if one is due. `lasts`: waiting does not fix it. */
+  failed(reason: string, now: number, lasts = false): string | undefined {
     const loss = (this.#loss ??= { since: now, attempts: 0, told: undefined, reasons: new Set() })
     loss.attempts++
     const lasted = now - loss.since
@@ -75,7 +75,7 @@ export class Outage {
       this.#begun.push(now)
     } else {
       const isNews =
-        lasted >= newsMillis && loss.reasons.size < mostReasons && !loss.reasons.has(key)
+        (lasts || lasted >= newsMillis) && loss.reasons.size < mostReasons && !loss.reasons.has(key)
       if (!isNews && Math.abs(now - loss.told) < remindMillis) return undefined
     }
     const { among, lost } = this.words
@@ -108,9 +108,13 @@ export class Outage {
   }
 
   /** Logs a failure: a warning if a line is due, else for debugging. */
-  readonly failing = (reason: string, cause?: Cause.Cause<unknown>): Effect.Effect<void> =>
+  readonly failing = (
+    reason: string,
+    cause?: Cause.Cause<unknown>,
+    lasts?: boolean
+  ): Effect.Effect<void> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      const line = this.failed(reason, now)
+      const line = this.failed(reason, now, lasts)
       if (line === undefined) {
         const { counts, lost } = this.words
         return counts === false ? Effect.void : Effect.logDebug(`${lost}: ${reason}`)

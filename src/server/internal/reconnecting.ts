@@ -20,6 +20,8 @@ export interface Pause {
   readonly delay?: (usual: number) => number
   /** Why the attempt failed. */
   readonly reason: string
+  /** Waiting does not fix it, so that the log says it at once. */
+  readonly lasts?: boolean
 }
 
 /** Runs an attempt until one succeeds, or until `onFailure` fails; `now`: milliseconds since 1970. */
@@ -69,11 +71,11 @@ export const make = (
             yield* Effect.flatMap(beginSpan(`realtime.${name}.lost`), (end) => end(exit))
           }
           const now = yield* Clock.currentTimeMillis
-          const { delay: delayOf, reason } = yield* onFailure(exit.cause, now)
+          const { delay: delayOf, lasts, reason } = yield* onFailure(exit.cause, now)
           const usual = yield* backoff.delay(upAt === undefined ? 0 : now - upAt)
           const delay = delayOf === undefined ? usual : delayOf(usual)
           waited = now + delay
-          if (typeof outage !== "string") yield* outage.failing(reason, exit.cause)
+          if (typeof outage !== "string") yield* outage.failing(reason, exit.cause, lasts)
           else yield* Effect.logDebug(`${outage}: ${reason}`)
           yield* Effect.logDebug(`The next try is in ${Math.round(delay)} ms`)
           yield* Effect.sleep(delay)

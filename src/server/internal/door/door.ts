@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
@@ -308,7 +309,10 @@ export const make = <I, R>(
     for (const definition of options.channels) {
       yield* deliveryOf(definition).checkTable(definition)
     }
-    yield* source(new Set(options.channels.map(deliveryOf))).pipe(
+    const states = source(new Set(options.channels.map(deliveryOf)))
+    // Known before the first question of a balancer.
+    sourceIsUp = Option.contains(yield* Stream.runHead(states), "up")
+    yield* states.pipe(
       Stream.runForEach((state) =>
         Effect.sync(() => {
           const changed = sourceIsUp !== (state === "up")

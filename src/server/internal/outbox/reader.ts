@@ -173,7 +173,8 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         const why = fault?.message ?? explained(error, schema)
         return {
           delay: (usual: number) => (lasting.wasUp ? usual : doubt.delay(usual, now)),
-          reason: why
+          reason: why,
+          lasts: fault !== undefined || databaseRefusalOf(error) !== undefined
         }
       })
 
