@@ -14,12 +14,23 @@ const tenMinutes = 600_000
 /** The most keys with a line within that time. */
 const mostLines = 20
 
+/** What goes on has a line again after twice the time, up to an hour. */
+const mostMillis = 3_600_000
+
+interface Said {
+  at: number
+  /** Milliseconds until the next line. */
+  wait: number
+  lines: number
+  more: number
+}
+
 /** Decides whether to log an occurrence, and counts the ones that were not logged. */
 export class Notices {
   readonly #every: number
   readonly #most: number
   readonly #burst: number
-  readonly #said = new Map<string, { at: number; lines: number; more: number }>()
+  readonly #said = new Map<string, Said>()
 
   /** `burst`: the lines of one key within that time. */
   constructor(every = everyMillis, most = mostLines, burst = 1) {
@@ -34,7 +45,7 @@ export class Notices {
    */
   due(key: string, now: number): number | undefined {
     const known = this.#said.get(key)
-    if (known !== undefined && Math.abs(now - known.at) < this.#every) {
+    if (known !== undefined && Math.abs(now - known.at) < known.wait) {
       if (known.lines < this.#burst) {
         known.lines++
         return 0
@@ -43,13 +54,16 @@ export class Notices {
       return undefined
     }
     if (known === undefined && this.#said.size >= this.#most) {
-      for (const [other, { at }] of this.#said) {
-        if (Math.abs(now - at) >= this.#every) this.#said.delete(other)
+      for (const [other, { at, wait }] of this.#said) {
+        if (Math.abs(now - at) >= wait) this.#said.delete(other)
       }
       if (this.#said.size >= this.#most) return undefined
     }
-    this.#said.set(key, { at: now, lines: 1, more: 0 })
-    return known?.more ?? 0
+    const more = known?.more ?? 0
+    const goesOn = known !== undefined && Math.abs(now - known.at) < 2 * known.wait
+    const wait = goesOn ? Math.min(2 * known.wait, mostMillis) : this.#every
+    this.#said.set(key, { at: now, wait: Math.max(wait, this.#every), lines: 1, more: 0 })
+    return more
   }
 }
 

@@ -109,7 +109,10 @@ const take = (
       renewedAt = now()
       const answer = yield* statements.take(name, node, incarnation).pipe(
         Effect.tap(outage.recovered),
-        Effect.tapError((error) => outage.failing(sqlMessage(error))),
+        // The reader logs that it has no session.
+        Effect.tapError((error) =>
+          error instanceof NoSession ? Effect.void : outage.failing(sqlMessage(error))
+        ),
         Effect.option,
         Effect.catchDefect((defect) =>
           Effect.as(outage.failing(errorText(defect), Cause.die(defect)), Option.none())
