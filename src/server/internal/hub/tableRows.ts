@@ -37,6 +37,8 @@ import {
 import { read, rowText } from "../reading/reading.ts"
 import { keyOnWire } from "../reading/rowKey.ts"
 import type { Unfit } from "../reading/mismatch.ts"
+import { streamNotices } from "../limits/boundedLog.ts"
+import { Outage } from "../outage.ts"
 import * as Reconnecting from "../reconnecting.ts"
 import { keeps, routed } from "./durable.ts"
 import { NoOutbox } from "./errors.ts"
@@ -276,10 +278,11 @@ const following = <A>(
       return read
     })
 
-    const once = Effect.gen(function* () {
+    const once = Effect.fnUntraced(function* (onUp: Effect.Effect<void>) {
       // A state that was read after a gap contains its position, unless the database has lost that since.
       const read = yield* state
       yield* collection.replace(read)
+      yield* onUp
       const batches = outbox.batches(request.channel, { from: read.cursor })
       yield* Stream.runForEach(batches, (item) => collection.take(item)).pipe(
         Effect.catchTag("Missed", () => Effect.void)
@@ -287,9 +290,16 @@ const following = <A>(
       collection.lose()
     })
 
-    const reconnecting = yield* Reconnecting.make(Backoff.link, { fromStart: true })
+    const reconnecting = yield* Reconnecting.make(Backoff.link, {
+      fromStart: true,
+      outage: new Outage({
+        lost: `The rows of channel "${request.channel}" cannot be read`,
+        back: `The rows of channel "${request.channel}" are read again`,
+        among: streamNotices(outbox)
+      })
+    })
     return yield* reconnecting(
-      () => Effect.forever(once),
+      (onUp) => Effect.forever(once(onUp)),
       (cause) =>
         Effect.gen(function* () {
           const failed = Cause.findError(cause)
@@ -297,11 +307,7 @@ const following = <A>(
           const error = failed.success
           collection.lose()
           if (isLasting(error, collection.isLoaded)) return yield* Effect.fail(error)
-          const { message } = error
-          return {
-            text: (delay: number) =>
-              `Reading the rows of channel "${request.channel}" is retried in ${delay} ms: ${message}`
-          }
+          return { reason: error.message }
         })
     )
   })

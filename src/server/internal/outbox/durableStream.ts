@@ -17,6 +17,8 @@ import type { CatchUp } from "./catchUp.ts"
 import { type OutboxFault, ReplayError } from "./outboxErrors.ts"
 import { formatPosition, type NodePosition, type Place, whole } from "./position.ts"
 import type { Followers, Item, Tail } from "./tail.ts"
+import { streamNotices } from "../limits/boundedLog.ts"
+import { Outage } from "../outage.ts"
 import * as Reconnecting from "../reconnecting.ts"
 
 /** Items handed out and not yet taken, without a hole. */
@@ -81,7 +83,14 @@ export const durableStream = (options: {
         Effect.sync(() => followers.add(channel, held)),
         () => Effect.sync(() => followers.remove(channel, held))
       )
-      const reconnecting = yield* Reconnecting.make(Backoff.link, { fromStart: true })
+      const reconnecting = yield* Reconnecting.make(Backoff.link, {
+        fromStart: true,
+        outage: new Outage({
+          lost: `Channel "${channel}" cannot be read for a Stream`,
+          back: `Channel "${channel}" is read for a Stream again`,
+          among: streamNotices(followers)
+        })
+      })
       /** Everything up to here was emitted; `undefined` only before the first item. */
       let cursor = options.from
       /** The tick attached at: items of later ticks follow. */
@@ -176,10 +185,7 @@ export const durableStream = (options: {
           // At the start the Stream fails. Later the error may be a failover, and is retried.
           return !began && !(error instanceof ReplayError)
             ? Effect.fail(error)
-            : Effect.succeed({
-                text: (delay) =>
-                  `Reading channel "${channel}" is retried in ${delay} ms: ${error.message}`
-              })
+            : Effect.succeed({ reason: error.message })
         }
       )
       return Stream.fromPull(Effect.succeed(pull))
