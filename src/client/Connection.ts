@@ -89,7 +89,7 @@ export interface Options {
    */
   readonly token?: (() => string | Promise<string> | Effect.Effect<string, unknown>) | undefined
   /**
-   * The WebSocket class, default the platform's (browsers, Node 22 and newer). With Node's own
+   * The WebSocket class, default the platform's (browsers, Node 22.19 and newer). With Node's own
    * class a client cannot destroy a link that is dead without a word: it lets go of it, but the TCP
    * connection stays, and a process with it, until the system gives up, which takes minutes. The class
    * of `ws` avoids that: it destroys such a connection at once when the client has noticed, 30 s after
