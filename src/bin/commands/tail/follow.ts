@@ -17,9 +17,10 @@ import type { RealtimeEvent } from "../../../RealtimeEvent.ts"
 import * as OutboxReader from "../../../server/OutboxReader.ts"
 import * as PgNotificationSource from "../../../server/PgNotificationSource.ts"
 import * as Realtime from "../../../server/Realtime.ts"
-import { type Chosen, choose } from "../../shared/channels.ts"
+import { type Chosen, choose, undelivered } from "../../shared/channels.ts"
 import { inDatabase, type Place } from "../../shared/database.ts"
 import { failed, untilSignal, wrongUsage } from "../../shared/exit.ts"
+import { lineOf } from "../../shared/printable.ts"
 import { styles } from "../../shared/styles.ts"
 
 interface Given extends Place {
@@ -89,7 +90,7 @@ interface Printed {
 
 const asJson: Printed = {
   event: (event, cursor) =>
-    JSON.stringify(
+    lineOf(
       event._tag === "Gap"
         ? { type: "gap", channel: event.channel, reason: event.reason, cursor }
         : {
@@ -102,7 +103,7 @@ const asJson: Printed = {
             cursor
           }
     ),
-  position: (cursor) => JSON.stringify({ type: "cursor", cursor })
+  position: (cursor) => lineOf({ type: "cursor", cursor })
 }
 
 const pretty = TerminalCapabilities.useSync(({ canColor }): Printed => {
@@ -111,7 +112,7 @@ const pretty = TerminalCapabilities.useSync(({ canColor }): Printed => {
     event: (event) =>
       event._tag === "Gap"
         ? yellow(`gap ${event.reason}: events may be missing here, re-read the state`)
-        : `${dim(event.at.toISOString())}  ${bold(event.id)}  ${JSON.stringify(event.payload)}`,
+        : `${dim(event.at.toISOString())}  ${bold(event.id)}  ${lineOf(event.payload)}`,
     position: () => undefined
   }
 })
@@ -140,6 +141,7 @@ export const follow = Effect.fnUntraced(
   function* (given: Given) {
     const { channel: name } = given
     const chosen = yield* choose({ ...given, name })
+    if (chosen.isGuess) return yield* undelivered(name)
     const isDurable = chosen.delivery === "durable"
     const file = Option.getOrUndefined(given.cursorFile)
     if (!isDurable && (Option.isSome(given.from) || file !== undefined)) {
@@ -150,8 +152,7 @@ export const follow = Effect.fnUntraced(
     const from =
       Option.getOrUndefined(given.from) ??
       (file === undefined ? undefined : yield* readCursor(file))
-    const hint = chosen.isGuess ? ", a guess: see --delivery" : ""
-    yield* Console.error(`following ${name} (${chosen.delivery}${hint})`)
+    yield* Console.error(`following ${name} (${chosen.delivery})`)
     const { event, position } = given.json ? asJson : yield* pretty
     const at = yield* Ref.make(from)
     let left = Option.getOrElse(given.limit, () => Number.POSITIVE_INFINITY)
