@@ -5,7 +5,7 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import { isSqlError } from "effect/sql/SqlError"
 import { errorText } from "../../internal/errorText.ts"
-import { explained } from "../../server/internal/link/databaseRefusal.ts"
+import { explained, ListenNotDelivered } from "../../server/internal/link/databaseRefusal.ts"
 import { isMissing, sqlState } from "../../server/internal/link/sqlState.ts"
 import { grantsMissing } from "../../server/internal/sql/inspection.ts"
 import { SchemaName } from "../../server/internal/sql/schemaName.ts"
@@ -19,13 +19,34 @@ export interface Place {
   readonly schema: string
 }
 
+/** Codes of a server that cannot be reached. */
+const unreached =
+  /\b(ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ENOENT|ENOTFOUND|EAI_AGAIN|ETIMEDOUT)\b/
+
+/** Codes of PostgreSQL on a standby: it is read-only, and has no LISTEN and NOTIFY. */
+const onlyReads = new Set(["25006", "55000"])
+
+/** What a pooler or another database does to LISTEN, in the words of the flags. */
+export const undelivered =
+  "A notification through --database did not arrive on the link. A transaction pooler such as PgBouncer drops LISTEN, and another database has other notifications: give the direct URL of the same database with --listen."
+
 /** A sentence for the user, with the cure where one is known. */
 export const sentenceOf = (error: unknown, schema: string): string => {
-  if (isSqlError(error)) {
-    return isMissing(error) ? new NotInstalled({ schema }).message : explained(error, schema)
+  if (error instanceof ListenNotDelivered) return undelivered
+  const state = sqlState(error)
+  if (state !== undefined && onlyReads.has(state) && /recovery|read-only/.test(allText(error))) {
+    return "The database is a standby, or is read-only. Give the URL of the primary with --database."
   }
-  return errorText(error)
+  if (isSqlError(error) && isMissing(error)) return new NotInstalled({ schema }).message
+  const text = isSqlError(error) ? explained(error, schema) : errorText(error)
+  return unreached.test(text)
+    ? `The database cannot be reached: ${text}. Check the host and port of the database URL, and that the server runs.`
+    : text
 }
+
+/** The messages of an error and its causes. */
+const allText = (error: unknown): string =>
+  error instanceof Error ? `${error.message} ${allText(error.cause)}` : ""
 
 /** Ends the command with the sentence of an error. */
 export const failedBy =

@@ -14,6 +14,7 @@ import * as Ref from "effect/Ref"
 import * as Stream from "effect/Stream"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import type { RealtimeEvent } from "../../../RealtimeEvent.ts"
+import { parseDurable } from "../../../internal/cursorText.ts"
 import * as OutboxReader from "../../../server/OutboxReader.ts"
 import * as PgNotificationSource from "../../../server/PgNotificationSource.ts"
 import * as Realtime from "../../../server/Realtime.ts"
@@ -123,10 +124,26 @@ const readCursor = (file: string) =>
       Effect.map((text) => text.trim() || undefined),
       Effect.catchIf(
         ({ reason }) => reason._tag === "NotFound",
-        () => Effect.succeed(undefined)
+        // Fails now where it could not be written later.
+        () => Effect.as(files.writeFileString(file, ""), undefined)
+      ),
+      Effect.mapError(() =>
+        wrongUsage(
+          `--cursor-file: ${file} cannot be read and written. Give a file in a folder of yours.`
+        )
       )
     )
   )
+
+/** Refuses what is no cursor: the reader would begin with a gap, from now on. */
+const checkedFrom = (from: string | undefined, given: string) =>
+  from === undefined || from === "oldest" || parseDurable(from) !== undefined
+    ? Effect.succeed(from)
+    : Effect.fail(
+        wrongUsage(
+          `${given} has no cursor of a durable channel. Give one that tail printed, or oldest.`
+        )
+      )
 
 /** In two steps, so that a crash leaves the old cursor or the new one. */
 const writeCursor = (file: string, cursor: string) =>
@@ -149,9 +166,11 @@ export const follow = Effect.fnUntraced(
         `Channel "${name}" is live: no event of it is kept, so it has no --from and no --cursor-file.`
       )
     }
-    const from =
-      Option.getOrUndefined(given.from) ??
-      (file === undefined ? undefined : yield* readCursor(file))
+    const flag = Option.getOrUndefined(given.from)
+    const kept = file === undefined ? undefined : yield* readCursor(file)
+    const from = yield* flag === undefined
+      ? checkedFrom(kept, `--cursor-file: ${file}`)
+      : checkedFrom(flag, "--from")
     yield* Console.error(`following ${name} (${chosen.delivery})`)
     const { event, position } = given.json ? asJson : yield* pretty
     const at = yield* Ref.make(from)
