@@ -39,6 +39,7 @@ describe("the command line", () => {
         ["sql", "--retention", "long"],
         ["sql", "--max-messages", "0"],
         ["sql", "--unwatch", "a", "--watch", "b"],
+        ["sql", "--watch", "My Table"],
         ["sql", "--apply"],
         ["nats", "--root", "a..b"]
       ]) {

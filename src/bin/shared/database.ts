@@ -6,7 +6,7 @@ import type * as Redacted from "effect/Redacted"
 import { isSqlError } from "effect/sql/SqlError"
 import { errorText } from "../../internal/errorText.ts"
 import { explained, ListenNotDelivered } from "../../server/internal/link/databaseRefusal.ts"
-import { isMissing, sqlState } from "../../server/internal/link/sqlState.ts"
+import { isMissing, sqlMessage, sqlState } from "../../server/internal/link/sqlState.ts"
 import { grantsMissing } from "../../server/internal/sql/inspection.ts"
 import { SchemaName } from "../../server/internal/sql/schemaName.ts"
 import { NotInstalled } from "../../server/PgInstaller.ts"
@@ -33,8 +33,8 @@ export const undelivered =
 /** A sentence for the user, with the cure where one is known. */
 export const sentenceOf = (error: unknown, schema: string): string => {
   if (error instanceof ListenNotDelivered) return undelivered
-  const state = sqlState(error)
-  if (state !== undefined && onlyReads.has(state) && /recovery|read-only/.test(allText(error))) {
+  const inner = sqlErrorIn(error)
+  if (onlyReads.has(sqlState(inner) ?? "") && /recovery|read-only/.test(sqlMessage(inner))) {
     return "The database is a standby, or is read-only. Give the URL of the primary with --database."
   }
   if (isSqlError(error) && isMissing(error)) return new NotInstalled({ schema }).message
@@ -44,9 +44,11 @@ export const sentenceOf = (error: unknown, schema: string): string => {
     : text
 }
 
-/** The messages of an error and its causes. */
-const allText = (error: unknown): string =>
-  error instanceof Error ? `${error.message} ${allText(error.cause)}` : ""
+/** The error of PostgreSQL in an error of ours. */
+const sqlErrorIn = (error: unknown): unknown =>
+  isSqlError(error) || !(error instanceof Error) || error.cause === undefined
+    ? error
+    : sqlErrorIn(error.cause)
 
 /** Ends the command with the sentence of an error. */
 export const failedBy =
