@@ -71,7 +71,7 @@ describe("doctor", () => {
         const { url } = yield* TestDatabase
         yield* execute(url, `create role ${user} login`)
         const { code, stderr, stdout } = yield* doctor(as(url, user), ...quiet)
-        expect([code, stderr.trim()]).toEqual([1, "ERROR\n  1 thing is to be changed."])
+        expect([code, stderr.trim()]).toEqual([1, "error: 1 thing is to be changed."])
         const { rights = "" } = toChange(stdout)
         expect(rights).toContain(`grant usage on schema realtime to ${user}`)
         expect(rights).toContain(`grant select on realtime.messages to ${user}`)

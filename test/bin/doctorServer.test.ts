@@ -32,8 +32,7 @@ const only = (check: string) =>
     ["transactions", "queue", "autovacuum"]
   ]
     .flat()
-    .filter((one) => one !== check)
-    .flatMap((one) => ["--ignore", one])
+    .flatMap((one) => (one === check ? [] : ["--ignore", one]))
 
 const session = (url: string) => PgConnection.make({ url: Redacted.make(url) })
 
@@ -73,6 +72,7 @@ describe("doctor, of a server", () => {
   it.live("primary: names a standby", () =>
     Effect.gen(function* () {
       const server = yield* ownServer()
+      yield* record(["sql", "--apply", "--database", server.url])
       expect(yield* look(server.url, "primary", ...only("primary"))).toMatchObject({ code: 0 })
       yield* server.stop("fast")
       Fs.writeFileSync(`${server.dataDirectory}/standby.signal`, "")
@@ -80,6 +80,16 @@ describe("doctor, of a server", () => {
       const found = yield* look(server.url, "primary", ...only("primary"))
       expect(found).toMatchObject({ code: 1, status: "fix" })
       expect(`${found.text} ${found.cure ?? ""}`).toMatch(/standby.*primary/s)
+      for (const args of [
+        ["publish", "jobs", "1", "--delivery", "live"],
+        ["publish", "jobs", "1", "--delivery", "durable"],
+        ["status"],
+        ["sql", "--apply"]
+      ]) {
+        const refused = yield* record([...args, "--database", server.url])
+        expect([refused.code, refused.stdout], args.join(" ")).toEqual([1, ""])
+        expect(refused.stderr).toContain("Give the URL of the primary with --database.")
+      }
       // LISTEN is refused there, so nothing is found out.
       expect(yield* look(server.url, "listen", ...only("listen"))).toMatchObject({
         code: 2,

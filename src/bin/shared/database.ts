@@ -26,6 +26,10 @@ const unreached =
 /** Codes of PostgreSQL on a standby: it is read-only, and has no LISTEN and NOTIFY. */
 const onlyReads = new Set(["25006", "55000"])
 
+/** No command does its work there, except doctor. */
+export const standby =
+  "The database is a standby, or is read-only. Give the URL of the primary with --database."
+
 /** What a pooler or another database does to LISTEN, in the words of the flags. */
 export const undelivered =
   "A notification through --database did not arrive on the link. A transaction pooler such as PgBouncer drops LISTEN, and another database has other notifications: give the direct URL of the same database with --listen."
@@ -35,7 +39,7 @@ export const sentenceOf = (error: unknown, schema: string): string => {
   if (error instanceof ListenNotDelivered) return undelivered
   const inner = sqlErrorIn(error)
   if (onlyReads.has(sqlState(inner) ?? "") && /recovery|read-only/.test(sqlMessage(inner))) {
-    return "The database is a standby, or is read-only. Give the URL of the primary with --database."
+    return standby
   }
   if (isSqlError(error) && isMissing(error)) return new NotInstalled({ schema }).message
   const text = isSqlError(error) ? explained(error, schema) : errorText(error)
