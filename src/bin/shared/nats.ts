@@ -50,7 +50,7 @@ export const natsSettings: ReadonlyArray<Setting> = [
 ]
 
 /** NATS is given in part. */
-export class InvalidNats extends Data.TaggedError("InvalidNats")<{ readonly reason: string }> {
+class InvalidNats extends Data.TaggedError("InvalidNats")<{ readonly reason: string }> {
   override get message(): string {
     return this.reason
   }
