@@ -92,12 +92,9 @@ const withOrders = Effect.fnUntraced(function* (url: string) {
     "create table orders (id int primary key, customer text not null, status text not null)"
   )
   const command = ["src/bin/effect-realtime.ts", "sql", "--definitions", "./orders.ts", "--apply"]
-  const { exited } = yield* runFile(
-    command as [string],
-    { DATABASE_URL: url },
-    resolve(root, "examples")
-  )
-  expect(yield* Effect.promise(() => exited)).toBe(0)
+  const env = { DATABASE_URL: url }
+  const { exited } = yield* runFile(command as [string], env, resolve(root, "examples"))
+  return yield* Effect.promise(() => exited)
 })
 
 const freePort = Effect.callback<number>((resume) => {
@@ -117,7 +114,7 @@ describe("the examples", () => {
   it.live("server.ts and client.ts: a changed row of the README's table reaches the clients", () =>
     Effect.gen(function* () {
       const { url } = yield* database
-      yield* withOrders(url)
+      expect(yield* withOrders(url)).toBe(0)
       const port = yield* freePort
       const address = `ws://127.0.0.1:${port}/realtime`
       const server = yield* run("server.ts", { DATABASE_URL: url, PORT: String(port) })
