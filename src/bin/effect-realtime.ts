@@ -9,16 +9,13 @@ import { nodeFault } from "../internal/nodeVersion.ts"
 import { missingOf, missingText, usualPeers } from "./shared/peers.ts"
 
 const args = process.argv.slice(2)
-const fault = nodeFault(process.versions.node)
-const missing = fault === undefined ? missingOf(usualPeers) : []
-if (fault !== undefined) {
-  process.stderr.write(`${fault}\n`)
-  process.exitCode = 69
-} else if (missing.length > 0) {
-  const command = args.find((arg) => !arg.startsWith("-")) ?? "--help"
-  process.stderr.write(missingText(missing, command))
-  process.exitCode = 69
-} else {
+const missing = missingOf(usualPeers)
+const fault =
+  nodeFault(process.versions.node) ?? (missing.length > 0 ? missingText(missing, args) : undefined)
+if (fault === undefined) {
   const { main } = await import("./main.ts")
   main(args)
+} else {
+  process.stderr.write(`${fault}\n`)
+  process.exitCode = 69
 }

@@ -154,10 +154,7 @@ export class Session implements Patient {
       case "tokenExpired":
         return this.port.close("tokenExpired")
       case "nothingHeard":
-        this.port.close("nothingHeard", "pingTimeout")
-        // Such a client does not answer the close, so the end of the socket is later.
-        this.port.silenced?.forEach((act) => act())
-        return
+        return this.port.closeSilent()
     }
   }
 
