@@ -1,5 +1,5 @@
 /**
- * What a balancer and what restarts a process are told, while PostgreSQL, the bus or NATS is away: at the start,
+ * The answers for a balancer and for what restarts a process, while PostgreSQL, the bus or NATS is away: at the start,
  * later, and while the node drains. A database that is away restarts no node.
  */
 import { PgClient } from "@effect/sql-pg"

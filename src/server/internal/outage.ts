@@ -2,13 +2,13 @@
  * What the log says of something that is lost, or keeps failing, until it is back.
  *
  * In: each failure with its reason, and the moment when it works again. Out: the lines that are due: one at
- * the loss, one for another reason, one in 10 minutes while it lasts, and one when it is back. What comes and
- * goes has lines for three losses in 10 minutes, and for those that last a minute.
+ * the loss, one for another reason, one in 10 minutes while it lasts, and one when it is back. A part that
+ * is lost again and again has lines for three losses in 10 minutes, and for those that last a minute.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { Notices } from "./limits/boundedLog.ts"
+import type { Notices } from "./notices.ts"
 
 /** Milliseconds between two lines about one loss with nothing new. */
 export const remindMillis = 600_000

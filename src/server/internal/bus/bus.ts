@@ -24,7 +24,7 @@ import {
   TopicTaken
 } from "../../NodeBus.ts"
 import * as metrics from "../metrics.ts"
-import { Defects } from "../limits/boundedLog.ts"
+import { Defects, Notices } from "../notices.ts"
 import { Outage } from "../outage.ts"
 import type { BusTimes } from "./busOptions.ts"
 import type { Carrier } from "./carrier.ts"
@@ -67,9 +67,6 @@ const maxDoubted = 64
 /** Milliseconds between two reads of the keys because of a text. */
 const doubtEvery = 1000
 
-/** Milliseconds between two log lines of one reason. */
-const sayEvery = 60_000
-
 /** What the log says of what the bus drops. The other reasons are usual. */
 const drops: Readonly<Record<string, string>> = {
   forged:
@@ -110,12 +107,9 @@ export const make = (
     const log = (line: string): void => {
       runFork(Effect.annotateLogs(Effect.logWarning(line), "component", "effect-realtime bus"))
     }
-    const said = new Map<string, number>()
+    const said = new Notices()
     const say = (reason: string, line: string): void => {
-      const at = mono()
-      if (at - (said.get(reason) ?? -Infinity) < sayEvery) return
-      said.set(reason, at)
-      log(line)
+      if (said.due(reason, mono()) !== undefined) log(line)
     }
     const dropped = (reason: string, count = 1): void => {
       Metric.withAttributes(metrics.busDropped, { reason }).updateUnsafe(count, services)

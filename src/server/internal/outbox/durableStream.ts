@@ -16,7 +16,7 @@ import type { CatchUp } from "./catchUp.ts"
 import { type OutboxFault, ReplayError } from "./outboxErrors.ts"
 import type { NodePosition, Place } from "./position.ts"
 import type { Followers, Item, Tail } from "./tail.ts"
-import { streamNotices } from "../limits/boundedLog.ts"
+import { streamNotices } from "../notices.ts"
 import { Outage } from "../outage.ts"
 import * as Reconnecting from "../reconnecting.ts"
 

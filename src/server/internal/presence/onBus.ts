@@ -8,7 +8,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
 import { NodeBus, type Send } from "../../NodeBus.ts"
-import { Defects } from "../limits/boundedLog.ts"
+import { Defects } from "../notices.ts"
 import * as metrics from "../metrics.ts"
 import { Presence, type PresenceOptions } from "./presence.ts"
 
