@@ -56,7 +56,10 @@ const keys: Bus.Keys = {
 /** A bus whose carrier loses every text while it is deaf. */
 const bus = Effect.gen(function* () {
   const state = yield* SubscriptionRef.make<"up" | "down">("up")
-  const way = { deaf: false, hear: (text: string): void => void text }
+  const way: { deaf: boolean; hear: (text: string) => void } = {
+    deaf: false,
+    hear: () => undefined
+  }
   const carrier: Carrier = {
     maxBytes: () => 8000,
     send: (text) => Effect.sync(() => void (way.deaf || way.hear(text))),

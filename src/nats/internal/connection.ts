@@ -28,6 +28,7 @@ import { tlsCodes } from "../../server/internal/link/databaseRefusal.ts"
 import { Notices } from "../../server/internal/notices.ts"
 import * as metrics from "../../server/internal/metrics.ts"
 import { Outage } from "../../server/internal/outage.ts"
+import { tally } from "../../server/internal/tally.ts"
 import * as Reconnecting from "../../server/internal/reconnecting.ts"
 import { type NatsDeaf, NatsForbidden, NatsRefused, NatsUnreachable } from "./connectionErrors.ts"
 import type { ResolvedConnection } from "./connectionOptions.ts"
@@ -120,6 +121,7 @@ export const make = ({
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const clock = yield* Clock.Clock
     const state = yield* SubscriptionRef.make<"up" | "down">("down")
+    yield* (yield* tally).show("natsUp", () => (SubscriptionRef.getUnsafe(state) === "up" ? 1 : 0))
     const started = yield* Deferred.make<void, NatsRefused | NatsUnreachable>()
     const listeners = new Set<Heard>()
     const renewing = Latch.makeUnsafe(false)
@@ -199,10 +201,7 @@ export const make = ({
         yield* Effect.addFinalizer(() =>
           Effect.suspend(() => {
             present = undefined
-            return Effect.andThen(
-              Metric.update(metrics.natsUp, 0),
-              SubscriptionRef.set(state, "down")
-            )
+            return SubscriptionRef.set(state, "down")
           })
         )
         for (const one of listeners) sub(made, one)
@@ -211,7 +210,6 @@ export const make = ({
         }
         maxPayload = made.info?.max_payload ?? maxPayload
         yield* onUp
-        yield* Metric.update(metrics.natsUp, 1)
         if (wasUp) yield* Metric.update(metrics.natsReconnects, 1)
         wasUp = true
         yield* SubscriptionRef.set(state, "up")
@@ -247,7 +245,6 @@ export const make = ({
         return { reason: errorText(error), lasts: isRefusal(error) }
       })
 
-    yield* Metric.update(metrics.natsUp, 0)
     const reconnecting = yield* Reconnecting.make(policy, {
       fromStart: false,
       outage: new Outage({

@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import type { Notices } from "./notices.ts"
 
 /** Milliseconds between two lines about one loss with nothing new. */
-export const remindMillis = 600_000
+const remindMillis = 600_000
 /** How many losses are logged at once within that time. */
 const mostLosses = 3
 /** Milliseconds after which a loss is logged all the same. */
@@ -44,7 +44,7 @@ interface Loss {
 const times = (count: number): string => `${count} failed attempt${count === 1 ? "" : "s"}`
 
 /** Milliseconds as text: tenths of a second, minutes, or hours and minutes. */
-export const spanText = (millis: number): string => {
+const spanText = (millis: number): string => {
   if (millis < 60_000) return `${Math.round(Math.max(0, millis) / 100) / 10} s`
   const minutes = Math.floor(millis / 60_000)
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`

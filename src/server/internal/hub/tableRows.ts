@@ -116,6 +116,8 @@ class Collection<A> {
   readonly #log: Told
   readonly #held: KeyedRows<A>
   #cursor: string | undefined
+  /** Whether that is in the middle of a tick: the rows are shown at its end. */
+  #isMidway = false
   /** Whether a state was read and no event is missing after it. */
   #follows = false
   #up = true
@@ -146,12 +148,14 @@ class Collection<A> {
 
   /** Hands the rows out if they, or their status, are other than before; `always`: also if only the cursor is. */
   tell(always = false): void {
-    const rows = this.#held.list
-    const status = !this.isLoaded ? "loading" : this.#follows && this.#up ? "live" : "stale"
-    const invalid = this.#invalid
     const last = this.#last
+    const { cursor, invalid, rows } =
+      last !== undefined && this.#isMidway
+        ? last
+        : { rows: this.#held.list, invalid: this.#invalid, cursor: this.#cursor }
+    const status = !this.isLoaded ? "loading" : this.#follows && this.#up ? "live" : "stale"
     if (!always && last?.rows === rows && last.status === status && last.invalid === invalid) return
-    this.#last = { rows, status, invalid, cursor: this.#cursor }
+    this.#last = { rows, status, invalid, cursor }
     Queue.offerUnsafe(this.out, this.#last)
   }
 
@@ -195,6 +199,7 @@ class Collection<A> {
       }
       this.#held.replace()
       this.#cursor = cursor
+      this.#isMidway = false
       this.#follows = true
       this.tell()
       if (fault !== undefined) yield* this.#log.leftOut(this.#name, leftOut, fault)
@@ -207,12 +212,14 @@ class Collection<A> {
       if (item._tag === "Gap") return new Missed()
       if (item._tag === "Position") {
         this.#cursor = item.cursor
+        this.#isMidway = false
         return Effect.sync(() => this.tell(true))
       }
-      const { cursor, cursorAt, events } = item
+      const { cursor, cursorAt, events, isMidway } = item
       const unfit: Array<Missing> = []
       const gap = events.findIndex((event) => !this.#apply(event, unfit))
       if (gap !== 0) this.#cursor = gap < 0 ? cursor : cursorAt(gap - 1)
+      this.#isMidway = isMidway || gap > 0
       this.tell()
       const logged = this.#log.tell(this.#name, unfit)
       return gap < 0 ? logged : Effect.andThen(logged, new Missed())

@@ -11,10 +11,11 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as Backoff from "../../../Backoff.ts"
+import { isMidway } from "../../../internal/cursorText.ts"
 import type { Filter } from "../filter.ts"
 import type { CatchUp } from "./catchUp.ts"
 import { type OutboxFault, ReplayError } from "./outboxErrors.ts"
-import type { NodePosition, Place } from "./position.ts"
+import { formatPosition, type NodePosition, type Place, whole } from "./position.ts"
 import type { Followers, Item, Tail } from "./tail.ts"
 import { streamNotices } from "../notices.ts"
 import { Outage } from "../outage.ts"
@@ -148,10 +149,15 @@ export const durableStream = (options: {
             return reset(yield* current, page.reason === "retention" ? "retention" : "source")
           }
           replay = page.done ? undefined : { ...replay, position: page.position }
-          if (isSome(page.batches)) {
-            cursor = page.batches[page.batches.length - 1]!.cursor
-            return page.batches
+          const items: Array<Item> = [...page.batches]
+          cursor = items.at(-1)?.cursor ?? cursor
+          // The rest of the tick had nothing.
+          if (page.done && cursor !== undefined && isMidway(cursor)) {
+            const end = formatPosition(tail.identity, whole(to))
+            items.push({ _tag: "Position", cursor: end, tick: attached, ends: cursor })
+            cursor = end
           }
+          if (isSome(items)) return items
           if (replay !== undefined) return []
         }
         return live(yield* held.take)
