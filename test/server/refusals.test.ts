@@ -154,7 +154,7 @@ describe("Failures of authenticate", () => {
         Effect.gen(function* () {
           for (let n = 0; n < 5; n++) yield* visit({ token: "ann" })
           expect(texts(lines)).toEqual([
-            "authenticate refused a client: its token is not valid. Compare the key, the issuer and the audience of the tokens with those of authenticate."
+            "authenticate refused a client: its token is not valid. Compare the key, the issuer and the audience of the tokens with those of authenticate, and whether the tokens have the claims exp and sub."
           ])
         }),
       { authenticate: () => Effect.fail(new AuthRefused({ code: "auth/invalid" })) } as never
