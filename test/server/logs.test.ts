@@ -1,9 +1,11 @@
 /** What a node logs: a line for each change, warnings with the cure, and nothing of clients' secrets. */
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Layer, Logger, References, Schema } from "effect"
+import { PgClient } from "@effect/sql-pg"
+import { Cause, Effect, Layer, Logger, Redacted, References, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
 import * as Channel from "../../src/Channel.ts"
+import * as NatsConnection from "../../src/nats/NatsConnection.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import { NotificationSource } from "../../src/server/NotificationSource.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
@@ -157,6 +159,26 @@ describe("The log of a node", () => {
       expect(lines.length).toBeGreaterThan(3)
       expect(lines.filter((line) => line.includes("marked"))).toEqual([])
     }).pipe(Effect.scoped, Effect.provide(layerDoor(options)), Effect.provide(layer))
+  })
+
+  it.live("has no password of the database or of NATS while both are away", () => {
+    const { layer, lines } = logged()
+    const url = Redacted.make("postgres://ann:marked-secret@127.0.0.1:1/app")
+    const app = Layer.merge(
+      PgNotificationSource.layer({ backoff: quick.backoff! }),
+      OutboxReader.layer(quick)
+    ).pipe(Layer.provideMerge(PgClient.layer({ url })))
+    return Effect.gen(function* () {
+      yield* NatsConnection.make({
+        servers: "nats://127.0.0.1:1",
+        user: "ann",
+        password: Redacted.make("marked-secret"),
+        startWithout: true
+      })
+      const warned = (what: string) => lines.some((line) => line.startsWith(`Warn ${what}`))
+      yield* until(() => ["The link to", "The reader of", "The connection to NATS"].every(warned))
+      expect(lines.filter((line) => line.includes("marked"))).toEqual([])
+    }).pipe(Effect.scoped, Effect.provide(app), Effect.provide(layer))
   })
 
   it.live("says once that the link and the reader are back", () => {
