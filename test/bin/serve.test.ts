@@ -8,6 +8,7 @@ import * as Path from "node:path"
 import { WebSocket } from "ws"
 import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { clientOf, hear, secret, serve, tokenOf } from "./support/gateway.ts"
+import { recorded } from "./support/guide.ts"
 import { record } from "./support/run.ts"
 
 const temporary = Effect.acquireRelease(
@@ -53,8 +54,16 @@ describe("serve", () => {
       const [status, metrics] = yield* get(`${address}/metrics`)
       expect(status).toBe(200)
       expect(metrics).toMatch(/^effect_realtime_sessions \d+$/m)
+      const named = yield* serve(["--durable", "jobs", "--allow-all", "--name", "web-7"])
+      const { stdout } = yield* record(["status", "--json", "--database", url])
+      const { nodes } = JSON.parse(stdout) as { readonly nodes: ReadonlyArray<{ node: string }> }
+      expect(nodes.map(({ node }) => node)).toContain("web-7")
+      yield* named.signal
       yield* gateway.signal
-      expect(yield* gateway.ended).toMatchObject({ code: 0, stdout: `ready ${address}\n` })
+      expect(yield* gateway.ended).toMatchObject({
+        code: 0,
+        stdout: recorded("serve").replace("http://127.0.0.1:8080", address)
+      })
     }).pipe(Effect.provide(layerDatabase))
   )
 

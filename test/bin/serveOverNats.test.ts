@@ -34,7 +34,7 @@ describe.skipIf(executablePath === undefined)("serve over NATS", () => {
       const nats = yield* natsServer()
       const args = ["--live", "news", "--durable", "jobs", "--presence", "here", "--allow-all"]
       const env = { REALTIME_JWT_SECRET: secret, REALTIME_NATS: `nats://${nats.address}` }
-      const one = yield* serve(args, env)
+      const one = yield* serve([...args, "--name", "web-1"], env)
       const two = yield* serve([...args, "--nats", nats.address], { REALTIME_JWT_SECRET: secret })
       const ann = yield* clientOf(one.address, yield* tokenOf({ sub: "ann" }))
       const eve = yield* clientOf(two.address, yield* tokenOf({ sub: "eve" }))
@@ -52,10 +52,15 @@ describe.skipIf(executablePath === undefined)("serve over NATS", () => {
       const status = yield* record(["status", "--json", "--database", url, "--nats", nats.address])
       expect([status.code, status.stderr]).toEqual([0, ""])
       const seen = JSON.parse(status.stdout) as {
-        readonly nodes: ReadonlyArray<{ readonly feeds: boolean; readonly sessions: number }>
+        readonly nodes: ReadonlyArray<{
+          readonly feeds: boolean
+          readonly node: string
+          readonly sessions: number
+        }>
       }
       expect(seen).toMatchObject({ over: "nats", hears: true, silent: [] })
       expect(seen.nodes.map(({ sessions }) => sessions)).toEqual([1, 1])
+      expect(seen.nodes.map(({ node }) => node)).toContain("web-1")
       expect(seen.nodes.filter(({ feeds }) => feeds)).toHaveLength(1)
       // The node of an application, which joins the gateways.
       const http = yield* httpServer
