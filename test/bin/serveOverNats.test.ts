@@ -87,4 +87,45 @@ describe.skipIf(executablePath === undefined)("serve over NATS", () => {
       expect(unheard.stdout).toContain("Nodes are joined over NATS: give its servers with --nats.")
     }).pipe(Effect.provide(layerDatabase))
   )
+
+  it.live("a gateway starts without NATS and joins it later, and a rejected login ends it", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const nats = yield* natsServer()
+      yield* nats.stop
+      const args = ["--live", "news", "--allow-all", "--nats", nats.address]
+      const gateway = yield* serve(args)
+      const client = yield* clientOf(gateway.address)
+      const news = yield* hear(client, "news")
+      yield* gateway.sql(`select pg_notify('news', '1')`)
+      expect(yield* news).toBe(1)
+      const asked = ["status", "--json", "--database", url, "--nats", nats.address]
+      const away = yield* record(asked)
+      expect([away.code, away.stdout]).toEqual([1, ""])
+      expect(away.stderr).toMatch(/^error: No NATS server answers at .*--nats/)
+      yield* nats.start
+      const seen = yield* Effect.repeat(record(asked), {
+        until: ({ stdout }) => stdout.includes('"isReady":true')
+      })
+      expect(seen.code).toBe(0)
+      yield* gateway.signal
+      expect((yield* gateway.ended).stderr).toMatch(/level=WARN .*NATS/)
+
+      const guarded = yield* natsServer(`authorization { token: "0123456789abcdef" }`)
+      const refused = yield* record(["serve", ...args.slice(0, -1), guarded.address], {
+        env: { DATABASE_URL: url, REALTIME_PORT: "0" }
+      })
+      expect([refused.code, refused.stdout]).toEqual([1, ""])
+      expect(refused.stderr).toContain("Check REALTIME_NATS_TOKEN")
+      const env = { REALTIME_NATS_TOKEN: "0123456789abcdef" }
+      yield* serve([...args.slice(0, -1), guarded.address], env)
+      const none = yield* record(["serve", ...args.slice(0, -2), "--nats-user", "a"], {
+        env: { DATABASE_URL: url }
+      })
+      expect([none.code, none.stderr]).toEqual([
+        64,
+        expect.stringContaining("There is no server of NATS. Give --nats")
+      ])
+    }).pipe(Effect.provide(layerDatabase))
+  )
 })
