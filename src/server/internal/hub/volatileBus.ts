@@ -63,6 +63,8 @@ export const make = (
     const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
     const arrival = Effect.callback<void>((resume) => {
+      // It may have arrived before this step.
+      if (waiting.size > 0) return resume(Effect.void)
       wake = () => {
         wake = undefined
         resume(Effect.void)

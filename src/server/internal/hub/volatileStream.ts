@@ -38,27 +38,28 @@ export class VolatileStream implements Sink {
 
   /** The next batch: the events that wait, else the ones that arrive next. */
   get next(): Effect.Effect<Batch> {
-    return Effect.suspend(() => {
+    return Effect.callback<Batch>((resume) => {
+      // Looks in the step that begins to wait: an event may arrive between two steps.
       const waiting = [...this.#waiting.entries()]
       if (waiting.length > 0) {
         this.#waiting = new Newest(limits)
-        return Effect.succeed(
-          new VolatileBatch(
-            this.#view,
-            this.#view.tick,
-            waiting.map(([, { event }]) => event),
-            waiting.map(([key]) => key)
+        return resume(
+          Effect.succeed(
+            new VolatileBatch(
+              this.#view,
+              this.#view.tick,
+              waiting.map(([, { event }]) => event),
+              waiting.map(([key]) => key)
+            )
           )
         )
       }
-      return Effect.callback<Batch>((resume) => {
-        this.#wake = (batch) => {
-          this.#wake = undefined
-          resume(Effect.succeed(batch))
-        }
-        return Effect.sync(() => {
-          this.#wake = undefined
-        })
+      this.#wake = (batch) => {
+        this.#wake = undefined
+        resume(Effect.succeed(batch))
+      }
+      return Effect.sync(() => {
+        this.#wake = undefined
       })
     })
   }
