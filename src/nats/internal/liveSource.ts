@@ -111,6 +111,12 @@ export const make = ({
         Deferred.doneUnsafe(ear.ready, Effect.void)
       }
     }
+    /** Nothing more begins with it. Another one of its name may have begun since. */
+    const forget = (channel: Tracked): void => {
+      if (channels.get(channel.name) !== channel) return
+      channels.delete(channel.name)
+      node.remove(channel.name)
+    }
     /** The channel arrives on this way now. */
     const arrive = (channel: Tracked, way: Way): void => {
       if (channel.way !== undefined && channel.way !== way) tell(channel, lost)
@@ -185,8 +191,12 @@ export const make = ({
           const frame = numberedOf(text)
           if (frame !== undefined) node.frame(name, frame)
         })
-        yield* Effect.addFinalizer(() => Effect.sync(() => node.remove(name)))
-        if (!(yield* sealed.flush(patience))) return
+        yield* Effect.addFinalizer(() =>
+          Effect.sync(() => {
+            if ((channels.get(name) ?? channel) === channel) node.remove(name)
+          })
+        )
+        if (!(yield* sealed.flush(patience)) || channels.get(name) !== channel) return
         if (channel.way === "own") channel.held = []
         node.add(name)
         yield* Deferred.await(channel.fed).pipe(
@@ -249,6 +259,8 @@ export const make = ({
         Effect.scoped,
         Effect.catch((error) =>
           Effect.sync(() => {
+            // The next listener tries again.
+            forget(channel)
             for (const { ready } of channel.ears) Deferred.doneUnsafe(ready, Effect.fail(error))
           })
         )
@@ -278,11 +290,8 @@ export const make = ({
         ? inner.listen(name, hear)
         : Effect.acquireRelease(
             Effect.gen(function* () {
-              const ear: Ear = {
-                hear,
-                ready: yield* Deferred.make<void, SourceError>(),
-                live: false
-              }
+              // The look and the entry are one step, because listeners may come together.
+              const ear: Ear = { hear, ready: Deferred.makeUnsafe(), live: false }
               let channel = channels.get(name)
               if (channel === undefined) {
                 channel = {
@@ -291,7 +300,7 @@ export const make = ({
                   way: undefined,
                   held: undefined,
                   leaving: false,
-                  fed: yield* Deferred.make<void>(),
+                  fed: Deferred.makeUnsafe(),
                   running: undefined
                 }
                 channels.set(name, channel)
@@ -306,7 +315,7 @@ export const make = ({
               Effect.suspend(() => {
                 channel.ears.delete(ear)
                 if (channel.ears.size > 0) return Effect.void
-                channels.delete(name)
+                forget(channel)
                 return channel.running === undefined
                   ? Effect.void
                   : Fiber.interrupt(channel.running)
