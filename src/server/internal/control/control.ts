@@ -256,13 +256,18 @@ const everywhere = (
       Effect.mapError((cause) => new NotInstalled({ cause, schema }))
     )
 
+    const defects = new Defects()
     /** Waits until what was published before has gone to the sockets. */
     const handOn = Effect.gen(function* () {
       if (reader !== undefined) {
         // The second position is taken when the events up to the first are handed out.
         yield* Effect.repeat(reader.position, { times: 1 }).pipe(
           Effect.timeout(handOnWithin),
-          Effect.ignore
+          Effect.ignore,
+          // The sessions close also where the reader has a fault.
+          Effect.catchDefect((defect) =>
+            defects.logged("The wait for what was published before a close", defect)
+          )
         )
       }
       yield* Effect.sleep(toSockets)
@@ -270,7 +275,6 @@ const everywhere = (
 
     const over = (door: Door): Effect.Effect<Control, never, Scope.Scope> =>
       Effect.gen(function* () {
-        const defects = new Defects()
         const closing = Effect.gen(function* () {
           yield* some.await
           some.closeUnsafe()
