@@ -264,7 +264,7 @@ const everywhere = (
         yield* Effect.repeat(reader.position, { times: 1 }).pipe(
           Effect.timeout(handOnWithin),
           Effect.ignore,
-          // The sessions close also where the reader has a fault.
+          // A fault of the reader keeps no session open.
           Effect.catchDefect((defect) =>
             defects.logged("The wait for what was published before a close", defect)
           )

@@ -12,6 +12,7 @@ import type * as Scope from "effect/Scope"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type { Principal } from "../auth/callbacks.ts"
 import { isMissing, sqlMessage } from "../link/sqlState.ts"
+import { Defects } from "../notices.ts"
 import { Outage } from "../outage.ts"
 import { revocationPage } from "../sql/revocations.ts"
 
@@ -149,6 +150,7 @@ export const make = (
       )
     )
 
+    const defects = new Defects()
     /** Callers whose read has not begun: one under way may not see their row. */
     let waiting: Array<Deferred.Deferred<void, SqlError | Error>> = []
     const nudge = Latch.makeUnsafe(false)
@@ -161,7 +163,11 @@ export const make = (
       const exit = yield* Effect.exit(Effect.tapError(read, unread))
       for (const one of served) Deferred.doneUnsafe(one, exit)
       // A page that fails is read once more.
-      if (exit._tag === "Success") yield* Effect.ignore(readAgain)
+      if (exit._tag === "Success") {
+        yield* Effect.ignore(readAgain).pipe(
+          Effect.catchDefect((defect) => defects.logged("The read of all revocations", defect))
+        )
+      }
     }).pipe(
       Effect.annotateLogs("component", "effect-realtime control"),
       Effect.forever,

@@ -10,7 +10,7 @@ import { NodeBus } from "../../../../src/server/NodeBus.ts"
 import { OutboxReader } from "../../../../src/server/OutboxReader.ts"
 
 describe("A node whose reader dies of a defect", () => {
-  it.effect("closes the sessions that are revoked or disconnected", () =>
+  it.effect("the node closes the sessions that are revoked or disconnected", () =>
     Effect.gen(function* () {
       const rows: Array<RevocationRow> = []
       const store: Control.RevocationStore = {

@@ -55,3 +55,27 @@ describe("a long table", () => {
     }).pipe(Effect.scoped)
   )
 })
+
+describe("a read that dies of a defect", () => {
+  it.effect("of the whole table does not end the reads of the node after it", () =>
+    Effect.gen(function* () {
+      const { add, read } = tableOf(1)
+      let known = false
+      let faults = 1
+      const list = yield* make(
+        (after) =>
+          Effect.suspend(() =>
+            after === "0" && known && faults-- > 0 ? Effect.die(new Error("no row")) : read(after)
+          ),
+        () => undefined
+      )
+      known = true
+      // The node reads it again after a minute.
+      yield* Effect.repeat(TestClock.adjust(1000), { times: 70 })
+      add(2)
+      yield* Effect.repeat(TestClock.adjust(1000), { times: 10 })
+      expect(list.refuses(principal(2))).toBe(true)
+      expect(list.blind()).toBe(false)
+    }).pipe(Effect.scoped)
+  )
+})
