@@ -56,7 +56,7 @@ const made = Effect.gen(function* () {
 const settle = Effect.andThen(TestClock.adjust(1), turns(40))
 
 describe("The source of live channels", () => {
-  it.effect("listens once for two listeners that come together", () =>
+  it.effect("the node listens once for two listeners that come together", () =>
     Effect.gen(function* () {
       const { own, source } = yield* made
       yield* Effect.forEach([1, 2], () => source.listen("orders", () => undefined), {
@@ -68,7 +68,7 @@ describe("The source of live channels", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("listens again for a listener that comes after a failure", () =>
+  it.effect("the node listens again for a listener after a failure", () =>
     Effect.gen(function* () {
       const { faults, own, source } = yield* made
       faults.push(new SourceError({ operation: "listen", channel: "orders", cause: "no" }))
