@@ -192,10 +192,12 @@ export class SharedStates {
     return Effect.gen({ self: this }, function* () {
       const older = reads.current
       let known: SharedRead | undefined
+      const clock = yield* Clock.Clock
       while (true) {
         const { current } = reads
         if (current === undefined || current === known) {
-          const now = Number((yield* Clock.monotonicTimeNanos) / 1_000_000n)
+          // In one step: of several subscribers one begins the read.
+          const now = Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
           const wait = reads.pace.pass(now)
           if (wait > 0) yield* Effect.sleep(wait)
           else reads.current = this.#begin(after)

@@ -1,6 +1,6 @@
 /** The states of views: shared reads, frames, limits, pauses after gaps, and the memory that they keep. */
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Deferred, Duration, Effect, Exit, Fiber, Logger, Schema } from "effect"
+import { Clock, Deferred, Duration, Effect, Exit, Fiber, Logger, Scheduler, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../../../src/Channel.ts"
 import * as Cursor from "../../../../src/internal/cursorText.ts"
@@ -453,6 +453,24 @@ describe("a channel with a filter", () => {
       )
       expect(String(yield* Effect.flip(delivery.open(Orders, isNew)))).toContain("has no secret")
       yield* delivery.open(Orders, narrowing({}, undefined))
+    })
+  )
+})
+
+describe("subscribers whose fibers yield after each operation", () => {
+  it.effect("share one state after a gap, and none of them waits for the next", () =>
+    Effect.gen(function* () {
+      const { requests, rows } = counting(() => after(9))
+      const { open, stateOf } = yield* delivering(rows)
+      const view = yield* open()
+      const fibers = yield* Effect.forEach(Array.from({ length: 20 }), () =>
+        Effect.forkChild(
+          stateOf(view, after(5)).pipe(Effect.provideService(Scheduler.MaxOpsBeforeYield, 3))
+        )
+      )
+      yield* Effect.repeat(Effect.yieldNow, { times: 300 })
+      expect(fibers.filter((fiber) => fiber.pollUnsafe() === undefined).length).toBe(0)
+      expect(requests.length).toBe(1)
     })
   )
 })
