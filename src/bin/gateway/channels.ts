@@ -2,6 +2,7 @@
 import * as Schema from "effect/Schema"
 import * as Channel from "../../Channel.ts"
 import type { AnyTable } from "../../ChannelTable.ts"
+import type { Installed } from "../../server/internal/link/tableSchema.ts"
 import type { Served } from "./access.ts"
 import * as Config from "./config.ts"
 
@@ -9,6 +10,8 @@ import * as Config from "./config.ts"
 export interface Described {
   readonly key: ReadonlyArray<string>
   readonly columns: ReadonlyArray<string>
+  /** How it is watched for its channel now; what the file does not say stays so. */
+  readonly watched?: Omit<Installed, "key"> | undefined
 }
 
 const Param = Schema.String.check(Schema.isNonEmpty())
@@ -67,8 +70,14 @@ export const servedChannel = (name: string, config: Config.Channel): Served => {
   return { definition, read, publish }
 }
 
-const listOf = (columns: string | ReadonlyArray<string> | undefined): ReadonlyArray<string> =>
-  columns === undefined ? [] : [columns].flat()
+const listOf = (
+  given: string | ReadonlyArray<string> | undefined,
+  watched: ReadonlyArray<string> | null | undefined
+): ReadonlyArray<string> => (given === undefined ? (watched ?? []) : [given].flat())
+
+/** The channel of a table. */
+export const channelOf = (name: string, { channel }: Config.Table): string =>
+  channel ?? `table_updates_${name}`
 
 /** The definition of a table's changes. Throws `InvalidGateway`. */
 export const servedTable = (
@@ -78,12 +87,22 @@ export const servedTable = (
 ): Served & { readonly definition: AnyTable } => {
   const place = `tables.${name}`
   const { channel, read, schema } = config
-  const [by, filter, columns] = [listOf(config.by), listOf(config.filter), listOf(config.columns)]
+  const { watched } = described
+  const by = listOf(config.by, watched?.by)
+  const filter = listOf(config.filter, watched?.filter)
+  const columns = listOf(config.columns, watched?.columns)
   const claim = typeof read === "object" ? read : undefined
   if (claim?.param !== undefined) {
     throw invalid(`${place}.read`, `A table has no parameter. Name the column as "column".`)
   }
-  const bound = claim?.column === undefined ? [] : [claim.column]
+  const bound = [
+    ...new Set([
+      ...(watched?.boundary ?? []),
+      ...(claim?.column === undefined ? [] : [claim.column])
+    ])
+  ]
+  // The columns of `filter` and `by` bound a client too.
+  const boundary = bound.filter((column) => !filter.includes(column) && !by.includes(column))
   for (const column of [...by, ...filter, ...columns, ...bound]) {
     if (described.columns.includes(column)) continue
     throw invalid(place, `The table has no column "${column}".`)
@@ -105,10 +124,7 @@ export const servedTable = (
     ...(by.length === 0 ? {} : { by }),
     ...(filter.length === 0 ? {} : { filter }),
     ...(columns.length === 0 ? {} : { columns }),
-    // The columns of `filter` and `by` bound a client too.
-    ...(bound.some((column) => !filter.includes(column) && !by.includes(column))
-      ? { boundary: bound }
-      : {}),
+    ...(boundary.length === 0 ? {} : { boundary }),
     schema,
     channel
   } as never

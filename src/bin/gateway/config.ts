@@ -78,6 +78,19 @@ const Limits = Schema.Struct({
   drainTimeout: Schema.optionalKey(Schema.DurationFromString)
 })
 
+const Nats = Schema.Struct({
+  /** `host:4222`, as a list or with commas between them. */
+  servers: Schema.optionalKey(OneOrMore),
+  user: Schema.optionalKey(Schema.NonEmptyString),
+  password: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
+  token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
+  credentials: Schema.optionalKey(Schema.NonEmptyString),
+  root: Schema.optionalKey(Schema.NonEmptyString),
+  ca: Schema.optionalKey(Schema.NonEmptyString),
+  cert: Schema.optionalKey(Schema.NonEmptyString),
+  key: Schema.optionalKey(Schema.NonEmptyString)
+})
+
 /** The file. */
 export const Config = Schema.Struct({
   database: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
@@ -93,9 +106,15 @@ export const Config = Schema.Struct({
     Schema.Union([Schema.Literal("any"), Schema.Array(Schema.NonEmptyString)])
   ),
   trustProxy: Schema.optionalKey(Schema.Int),
+  /** Whether every client may use what has no rule. */
+  allowAll: Schema.optionalKey(Schema.Boolean),
+  /** Whether the gateway installs what it needs, default `true`. */
+  install: Schema.optionalKey(Schema.Boolean),
   channels: Schema.optionalKey(Schema.Record(Schema.String, Channel)),
   tables: Schema.optionalKey(Schema.Record(Schema.String, Table)),
   jwt: Schema.optionalKey(Jwt),
+  /** What joins the nodes in place of PostgreSQL. */
+  nats: Schema.optionalKey(Nats),
   limits: Schema.optionalKey(Limits)
 })
 

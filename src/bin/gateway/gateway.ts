@@ -26,6 +26,7 @@ import * as PgInstaller from "../../server/PgInstaller.ts"
 import * as Realtime from "../../server/Realtime.ts"
 import { layerDatabase } from "../shared/database.ts"
 import { failed } from "../shared/exit.ts"
+import { overNats } from "../shared/nats.ts"
 import { authorizer, type Client, type Served } from "./access.ts"
 import { answers } from "./answers.ts"
 import { servedChannel } from "./channels.ts"
@@ -38,8 +39,6 @@ export interface Options {
   readonly config: Config.Config
   readonly database: Redacted.Redacted
   readonly schema: string
-  /** Whether the gateway installs what its tables and durable channels need. */
-  readonly installs: boolean
 }
 
 /** Throws are faults of the file. */
@@ -50,7 +49,7 @@ const checked = <A>(make: () => A): Effect.Effect<A, unknown> =>
 const listen = (config: Config.Config, isReady: () => boolean) =>
   Effect.gen(function* () {
     const http = yield* Effect.acquireRelease(
-      Effect.sync(() => createServer(answers(isReady))),
+      Effect.sync(() => createServer(answers(isReady, pathOf(config)))),
       (http) =>
         Effect.callback<void>((done) => {
           http.close(() => done(Effect.void))
@@ -89,15 +88,15 @@ const patiently = Effect.retry({
 })
 
 /** The tables as the database describes them, and whether the objects are there. */
-const prepare = (
-  channels: ReadonlyArray<Served>,
-  { config, database, installs, schema }: Options
-) =>
+const prepare = (channels: ReadonlyArray<Served>, { config, database, schema }: Options) =>
   Effect.gen(function* () {
-    const tables = yield* servedTables(config.tables)
-    const definitions = tables.map(({ definition }) => definition)
-    const keepsSome = tables.length > 0 || channels.some(({ definition }) => keeps(definition))
-    if (installs && keepsSome) yield* install(definitions)
+    const { served: tables, unwatched } = yield* servedTables(config.tables)
+    const keepsSome =
+      tables.length > 0 ||
+      // The secret of the bus is one of the objects.
+      config.nats !== undefined ||
+      channels.some(({ definition }) => keeps(definition))
+    if (config.install !== false && keepsSome) yield* install(unwatched)
     const installed = yield* PgInstaller.check.pipe(
       Effect.as(true),
       // A gateway of live channels needs no objects.
@@ -118,19 +117,27 @@ export const open = Effect.fnUntraced(function* (options: Options) {
   let isReady = () => false
   const { http, url } = yield* listen(config, () => isReady())
   const waiting = yield* Scope.fork(yield* Effect.scope)
-  const path = pathOf({ path: config.path })
+  const path = pathOf(config)
   yield* attach(
     waitingDoor(path, () => "The gateway is starting."),
     http
   ).pipe(Scope.provide(waiting))
+  const nats = config.nats === undefined ? undefined : yield* overNats(config.nats)
   const { installed, tables } = yield* prepare(channels, options)
   const served = [...channels, ...tables]
   const definitions = served.map(({ definition }) => definition)
   const listenUrl = config.listen === undefined ? undefined : Redacted.value(config.listen)
+  const nodes = nats === undefined ? undefined : yield* checked(nats.nodes)
   const beneath = yield* Layer.build(
     Layer.effect(Realtime.Realtime, Realtime.make()).pipe(
       Layer.provideMerge(
-        databaseLayer(Redacted.value(database), { listenUrl }, definitions, new Set(), installed)
+        databaseLayer(
+          Redacted.value(database),
+          { listenUrl, nodes },
+          definitions,
+          new Set(),
+          installed
+        )
       ),
       Layer.provideMerge(Layer.succeed(SchemaName, schema))
     )
@@ -153,5 +160,6 @@ export const open = Effect.fnUntraced(function* (options: Options) {
   yield* Scope.close(waiting, Exit.void)
   isReady = door.isReady
   yield* door.ready
+  yield* Effect.logInfo(`Clients connect to ${url.replace("http", "ws")}${path}`)
   return url
 })

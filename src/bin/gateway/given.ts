@@ -12,7 +12,7 @@ export interface Flags {
   readonly read: OpenAccess | undefined
   readonly publish: OpenAccess | undefined
   /** Whether every client may use what has no rule. */
-  readonly allowAll: boolean
+  readonly allowAll: boolean | undefined
   /** All other keys of the file. */
   readonly rest: Omit<Config.Config, "channels" | "tables">
 }
@@ -31,6 +31,18 @@ const tableOf = (text: string): readonly [string, Config.Table] => {
 const needsTokens = (access: Config.Access | undefined): boolean =>
   access !== undefined && access !== "any"
 
+const largestPort = 65_535
+
+/** Fails for a port that there is not. The rest is checked where it is used. */
+const checkPort = ({ port }: Config.Config): void => {
+  if (port !== undefined && (port < 0 || port > largestPort)) {
+    throw invalid(
+      "port",
+      `${port} is no port. Give one from 1 to ${largestPort}, or 0 for a free one.`
+    )
+  }
+}
+
 /** Fails where no client could use anything, or a rule needs tokens that are not checked. */
 const check = ({ channels, jwt, tables }: Config.Config): void => {
   const all = [
@@ -40,7 +52,7 @@ const check = ({ channels, jwt, tables }: Config.Config): void => {
   if (all.length === 0) {
     throw invalid(
       "serve",
-      "There is nothing to serve. Give --live, --durable or --table, or a file with --config."
+      "There is nothing to serve. Give --live, --durable, --volatile, --presence or --table, or a file with --config."
     )
   }
   for (const [place, ...accesses] of all) {
@@ -59,7 +71,8 @@ const check = ({ channels, jwt, tables }: Config.Config): void => {
 
 /** Joins flags and file. Throws `InvalidGateway`. */
 export const joined = (file: Config.Config, given: Flags): Config.Config => {
-  const { allowAll, publish, read } = given
+  const { publish, read, rest } = given
+  const allowAll = given.allowAll ?? file.allowAll ?? false
   const flagged = entries(given.channels).flatMap(([delivery, names]) =>
     names.map(
       (name) => [name, { delivery: delivery as Delivery, ...rules(read, publish) }] as const
@@ -69,8 +82,8 @@ export const joined = (file: Config.Config, given: Flags): Config.Config => {
     const [name, table] = tableOf(text)
     return [name, { ...table, ...rules(read, undefined) }] as const
   })
-  for (const [name] of flagged) once("channels", name, file.channels)
-  for (const [name] of tabled) once("tables", name, file.tables)
+  once("channels", flagged, file.channels)
+  once("tables", tabled, file.tables)
   const open = <A extends Config.Channel>(one: A): A =>
     allowAll && one.read === undefined && one.publish === undefined
       ? { ...one, read: "any", publish: "any" }
@@ -79,7 +92,10 @@ export const joined = (file: Config.Config, given: Flags): Config.Config => {
     allowAll && one.read === undefined ? { ...one, read: "any" } : one
   const config: Config.Config = {
     ...file,
-    ...given.rest,
+    ...rest,
+    ...parts("jwt", file, rest),
+    ...parts("nats", file, rest),
+    ...parts("limits", file, rest),
     channels: Object.fromEntries(
       [...entries(file.channels), ...flagged].map(([name, one]) => [name, open(one)])
     ),
@@ -88,6 +104,7 @@ export const joined = (file: Config.Config, given: Flags): Config.Config => {
     )
   }
   check(config)
+  checkPort(config)
   return config
 }
 
@@ -96,8 +113,28 @@ const rules = (read: OpenAccess | undefined, publish: OpenAccess | undefined) =>
   ...(publish === undefined ? {} : { publish })
 })
 
-const once = (kind: string, name: string, record: Readonly<Record<string, object>> | undefined) => {
-  if (record !== undefined && Object.hasOwn(record, name)) {
-    throw invalid(`${kind}.${name}`, "The file and a flag both have it. Give it once.")
+/** The keys of flags over those of the file. */
+const parts = <K extends "jwt" | "limits" | "nats">(
+  key: K,
+  file: Config.Config,
+  rest: Config.Config
+) =>
+  file[key] === undefined && rest[key] === undefined
+    ? {}
+    : { [key]: { ...file[key], ...rest[key] } }
+
+/** A second delivery or rule of a name would be lost. */
+const once = (
+  kind: string,
+  given: ReadonlyArray<readonly [string, object]>,
+  record: Readonly<Record<string, object>> | undefined
+) => {
+  const names = new Set<string>()
+  for (const [name] of given) {
+    if (record !== undefined && Object.hasOwn(record, name)) {
+      throw invalid(`${kind}.${name}`, "The file and a flag both have it. Give it once.")
+    }
+    if (names.has(name)) throw invalid(`${kind}.${name}`, "Two flags have it. Give it once.")
+    names.add(name)
   }
 }

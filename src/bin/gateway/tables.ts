@@ -6,8 +6,10 @@ import * as Effect from "effect/Effect"
 import { SqlClient } from "effect/sql/SqlClient"
 import type { AnyTable } from "../../ChannelTable.ts"
 import { sqlState } from "../../server/internal/link/sqlState.ts"
+import { differences } from "../../server/internal/link/tableSchema.ts"
+import { tables as watchedTables } from "../../server/internal/link/watched.ts"
 import * as PgInstaller from "../../server/PgInstaller.ts"
-import { type Described, servedTable } from "./channels.ts"
+import { channelOf, type Described, servedTable } from "./channels.ts"
 import * as Config from "./config.ts"
 
 const describe = (name: string, schema: string) =>
@@ -31,18 +33,33 @@ const describe = (name: string, schema: string) =>
     return { columns: rows.map((row) => row.name), key: key.map((row) => row.name) } as Described
   })
 
-/** The definitions of the tables of a file. */
-export const servedTables = (tables: Config.Config["tables"]) =>
-  Effect.forEach(Object.entries(tables ?? {}), ([name, table]) =>
-    describe(name, table.schema ?? "public").pipe(
-      Effect.flatMap((described) =>
-        Effect.try({
-          try: () => servedTable(name, table, described),
-          catch: (error) => error as Config.InvalidGateway
-        })
-      )
-    )
+/** The definitions of the tables of a file, and those of them that are to be watched, or watched otherwise. */
+export const servedTables = Effect.fnUntraced(function* (tables: Config.Config["tables"]) {
+  const sql = yield* SqlClient
+  const known = (yield* watchedTables(sql)) ?? []
+  const unwatched: Array<AnyTable> = []
+  const served = yield* Effect.forEach(Object.entries(tables ?? {}), ([name, table]) =>
+    Effect.gen(function* () {
+      const channel = channelOf(name, table)
+      const watch = known.find((one) => one.channel === channel && one.delivery === "durable")
+      const described = yield* describe(name, table.schema ?? "public")
+      const one = yield* Effect.try({
+        try: () => servedTable(name, table, { ...described, watched: watch?.definition }),
+        catch: (error) => error as Config.InvalidGateway
+      })
+      const differing =
+        watch === undefined ? [] : differences(one.definition.table!, watch.definition)
+      if (watch === undefined || differing.length > 0) unwatched.push(one.definition)
+      if (differing.length > 0) {
+        yield* Effect.logWarning(
+          `Table ${watch!.table} is watched otherwise than its rules need: ${differing.join("; ")}. Where the gateway may, it watches the table again, without the conditions and other options of before.`
+        )
+      }
+      return one
+    })
   )
+  return { served, unwatched }
+})
 
 const isForbidden = (error: unknown): boolean => sqlState(error) === "42501"
 

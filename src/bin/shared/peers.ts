@@ -62,14 +62,27 @@ const self = (): string => {
   return `effect-realtime@${version}`
 }
 
-/** Says which packages are missing, and the line that brings them. `command` is what to run then. */
-export const missingText = (missing: ReadonlyArray<string>, command: string): string => {
+const quoted = (text: string): string => `"${text.replaceAll(/["$`\\]/g, "\\$&")}"`
+
+/** The arguments for a shell, without the password of a URL. A payload is not repeated. */
+const argumentsOf = (args: ReadonlyArray<string>): string =>
+  (args[0] === "publish" ? args.slice(0, 1) : args)
+    .map((arg) => arg.replaceAll(/(:\/\/[^\s:@/]*):[^\s@]*@/g, "$1:<password>@"))
+    .map((arg) => (/^[\w./:=,@-]+$/.test(arg) ? arg : quoted(arg)))
+    .join(" ")
+
+/** Says which packages are missing, and the line that brings them. `args` is what to run then. */
+export const missingText = (
+  missing: ReadonlyArray<string>,
+  args: ReadonlyArray<string>
+): string => {
   const needed = [...new Set([...usualPeers, ...missing])]
-  const packages = [self(), ...needed.map((name) => `${name}@${own.peerDependencies[name]}`)]
-  return `effect-realtime does not find ${missing.join(" and ")}. This line brings what it needs:
+  const ranges = needed.map((name) => `${name}@${own.peerDependencies[name]}`)
+  const flags = [self(), ...ranges].map((one) => `-p ${quoted(one)}`).join(" ")
+  const names = [missing.slice(0, -1).join(", "), ...missing.slice(-1)].filter((one) => one !== "")
+  return `effect-realtime does not find ${names.join(" and ")}. This line brings what it needs:
 
-  npx --yes ${packages.map((one) => `-p "${one}"`).join(" ")} effect-realtime ${command}
+  npx --yes ${flags} effect-realtime ${argumentsOf(args.length === 0 ? ["--help"] : args)}
 
-In a project, install the packages beside effect-realtime instead.
-`
+In a project, install them once instead: npm install ${ranges.map(quoted).join(" ")}`
 }

@@ -8,7 +8,6 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
-import * as Metric from "effect/Metric"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -24,6 +23,9 @@ import {
   TopicTaken
 } from "../../NodeBus.ts"
 import * as metrics from "../metrics.ts"
+import { tally as tallyOfFiber } from "../tally.ts"
+import { Defects } from "../limits/boundedLog.ts"
+import { Outage } from "../outage.ts"
 import type { BusTimes } from "./busOptions.ts"
 import type { Carrier } from "./carrier.ts"
 import { CounterWindow } from "./counterWindow.ts"
@@ -68,8 +70,22 @@ const doubtEvery = 1000
 /** Milliseconds between two log lines of one reason. */
 const sayEvery = 60_000
 
+/** Why the bus drops what it received, or has to send. */
+const dropReasons = [
+  "forged",
+  "late",
+  "replayed",
+  "over",
+  "malformed",
+  "incomplete",
+  "too-large",
+  "full",
+  "unsent"
+] as const
+type DropReason = (typeof dropReasons)[number]
+
 /** What the log says of what the bus drops. The other reasons are usual. */
-const drops: Readonly<Record<string, string>> = {
+const drops: { readonly [Reason in DropReason]?: string } = {
   forged:
     "The bus received a message that no node of this database encrypted. Any role that can log in may send such, and it does nothing. If other nodes are missing, compare their secret: it is read from the database each 10 s.",
   late: `The bus dropped a message whose time is more than ${maxOff / 1000} s off. Set the clocks of the nodes: they do not hear each other otherwise.`,
@@ -91,6 +107,8 @@ export const make = (
     const mono = () => Number(clock.monotonicTimeNanosUnsafe() / 1000n) / 1000
     const now = () => clock.currentTimeMillisUnsafe()
     const state = yield* SubscriptionRef.make<BusState>("down")
+    const tally = yield* tallyOfFiber
+    yield* tally.show("busUp", () => (SubscriptionRef.getUnsafe(state) === "up" ? 1 : 0))
     const parts = new Map<string, Part>()
     const waiting = new Waiting()
     const some = Latch.makeUnsafe(false)
@@ -115,8 +133,9 @@ export const make = (
       said.set(reason, at)
       log(line)
     }
-    const dropped = (reason: string, count = 1): void => {
-      Metric.withAttributes(metrics.busDropped, { reason }).updateUnsafe(count, services)
+    const count = yield* metrics.countBy(metrics.busDropped, "reason", dropReasons)
+    const dropped = (reason: DropReason, more = 1): void => {
+      count(reason, more)
       const line = drops[reason]
       if (line !== undefined) say(reason, line)
     }
@@ -132,12 +151,14 @@ export const make = (
 
     const changed = (change: NodeChange): void => {
       for (const [topic, part] of parts) hand(topic, () => part.changed?.(change))
-      metrics.busNodes.updateUnsafe(here(), services)
     }
     const members = new KnownNodes(times, changed)
     /** They are no nodes, and what they sent is taken once as well. */
     const guests = new KnownNodes(times, () => undefined)
-    const here = () => members.list(mono()).filter((one) => one.state === "here").length
+    yield* tally.show(
+      "busNodes",
+      () => members.list(mono()).filter((one) => one.state === "here").length
+    )
 
     // --- receiving ---------------------------------------------------------------------------------
 
@@ -247,22 +268,23 @@ export const make = (
 
     // --- the heartbeat -----------------------------------------------------------------------------
 
-    /** Logs one line per change, and none for the first connection. */
+    const outage = new Outage({
+      lost: "The bus does not deliver",
+      back: "The bus delivers: this node hears its own heartbeats",
+      counts: false
+    })
     const become = (next: BusState, why: string) =>
       Effect.gen(function* () {
         const before = yield* SubscriptionRef.get(state)
-        if (before === next) return
-        yield* SubscriptionRef.set(state, next)
-        metrics.busUp.updateUnsafe(next === "up" ? 1 : 0, services)
-        if (next === "up" && !heardOwn) yield* Effect.logDebug(why)
-        else yield* next === "up" ? Effect.logInfo(why) : Effect.logWarning(why)
+        if (before !== next) yield* SubscriptionRef.set(state, next)
+        yield* next === "up" ? outage.recovered : outage.failing(why)
       }).pipe(Effect.annotateLogs("component", "effect-realtime bus"))
 
     const heardSelf = (): void => {
       heardOwnAt = mono()
       runFork(
         Effect.andThen(
-          become("up", "The bus delivers: this node hears its own heartbeats."),
+          become("up", ""),
           Effect.sync(() => void (heardOwn = true))
         )
       )
@@ -277,8 +299,8 @@ export const make = (
           : Envelope.entryText({ kind: "beat", topic, content, to: undefined })
       })
 
-    const unheardLine = `The bus has a connection, but ${maxUnheard} heartbeats of this node did not return: it delivers nothing. The node opens another connection.`
-    const downLine = "The bus is down: this node cannot send its heartbeats."
+    const unheardLine = `it has a connection, but ${maxUnheard} heartbeats of this node did not return. The node opens another connection`
+    const downLine = "this node cannot send its heartbeats"
 
     const again = Latch.makeUnsafe(false)
     const beating = Effect.gen(function* () {
@@ -312,10 +334,11 @@ export const make = (
       return listenToSelf
     })
 
+    const defects = new Defects()
     const forever = (effect: Effect.Effect<unknown>) =>
       effect.pipe(
         Effect.catchDefect((defect) =>
-          Effect.andThen(Effect.logError("bus", defect), Effect.sleep(times.heartbeat))
+          Effect.andThen(defects.logged("The bus", defect), Effect.sleep(times.heartbeat))
         ),
         Effect.forever,
         Effect.forkScoped
@@ -330,7 +353,10 @@ export const make = (
     yield* SubscriptionRef.changes(carrier.state).pipe(
       Stream.runForEach((now) =>
         now === "down"
-          ? become("down", downLine)
+          ? // None before the first connection.
+            heardOwn
+            ? become("down", downLine)
+            : Effect.void
           : Effect.sync(() => {
               heardOwnAt = mono()
               again.openUnsafe()

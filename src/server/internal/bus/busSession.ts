@@ -96,14 +96,15 @@ export const make = (
         ),
         Effect.scoped
       )
-    const reconnecting = yield* Reconnecting.make(Backoff.link, { fromStart: false })
+    const reconnecting = yield* Reconnecting.make(Backoff.link, {
+      fromStart: false,
+      // The bus itself logs whether it can send.
+      outage: "The session of the bus is down"
+    })
     yield* reconnecting(session, (cause) =>
       Effect.map(SubscriptionRef.get(link), (state) => ({
-        delay: (usual: number) => (state === "up" ? Math.min(usual, soon) : usual),
-        text: (delay: number) =>
-          `The session of the bus is down, next try in ${delay} ms: ${sqlMessage(Cause.squash(cause))}`,
-        // The bus itself logs whether it can send.
-        known: true
+        reason: sqlMessage(Cause.squash(cause)),
+        delay: (usual: number) => (state === "up" ? Math.min(usual, soon) : usual)
       }))
     ).pipe(Effect.annotateLogs("component", "effect-realtime bus"), Effect.forkScoped)
     const beside: Notify = (channel, text) =>

@@ -7,11 +7,12 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
+import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
 import type { Feed, FeedCarrier } from "../../FeedCarrier.ts"
+import { Notices } from "../limits/boundedLog.ts"
 import * as metrics from "../metrics.ts"
 import type { Leases, NodeLease } from "../outbox/lease.ts"
 import type { Look } from "../outbox/look.ts"
@@ -101,6 +102,8 @@ export const make = (
     const until = (condition: () => boolean) =>
       Effect.asVoid(Effect.repeat(Effect.sleep(watchEvery), { until: condition }))
 
+    /** An election that does not come to rest has a line once a minute. */
+    const elections = new Notices()
     /** Holds the lease while the feed works. A node that is fed does not ask for it. */
     const candidate = Effect.gen(function* () {
       yield* until(() => feed?.isUp() === true && !node.isFed)
@@ -116,13 +119,14 @@ export const make = (
       takenAt = now()
       lease = taken
       pace.nudge()
-      yield* Effect.logInfo("This node reads the outbox for all nodes")
+      const told = elections.due("", now()) !== undefined
+      if (told) yield* Effect.logInfo("This node reads the outbox for all nodes")
       // The node hears its own ticks where others do.
       const fails = until(
         () => feed?.isUp() !== true || (!node.isFed && now() - takenAt > deafAfter)
       )
       yield* Effect.raceFirst(fails, taken.lost)
-      yield* Effect.logInfo("This node no longer reads the outbox for others")
+      if (told) yield* Effect.logInfo("This node no longer reads the outbox for others")
       return candidateAgain
     }).pipe(
       Effect.ensuring(Effect.sync(() => (lease = undefined))),
@@ -135,17 +139,24 @@ export const make = (
       Effect.gen(function* () {
         if (joined?.identity === identity) return
         const before = joined
-        joined = { identity, scope: yield* Scope.fork(scope) }
-        if (before !== undefined) yield* Scope.close(before.scope, Effect.runSyncExit(Effect.void))
-        feed = yield* Scope.provide(
-          carrier.join(identity, {
-            tick: (text) => node.receiveTick(text),
-            page: (text) => node.receivePage(text)
-          }),
-          joined.scope
+        joined = feed = undefined
+        if (before !== undefined) yield* Scope.close(before.scope, Exit.void)
+        const own = yield* Scope.fork(scope)
+        yield* Effect.gen(function* () {
+          feed = yield* Scope.provide(
+            carrier.join(identity, {
+              tick: (text) => node.receiveTick(text),
+              page: (text) => node.receivePage(text)
+            }),
+            own
+          )
+          for (const channel of followers.channels) feed.follow(channel)
+          yield* Effect.forkIn(candidate, own)
+          joined = { identity, scope: own }
+        }).pipe(
+          // A session that is lost meanwhile has not joined: the next one joins anew.
+          Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
         )
-        for (const channel of followers.channels) feed.follow(channel)
-        yield* Effect.forkIn(candidate, joined.scope)
       })
 
     const sent = (look: Look): void => {
@@ -161,25 +172,20 @@ export const make = (
     }
 
     const counted = { fed: 0, repaired: 0, refused: 0 }
-    const count = Effect.suspend(() =>
-      Effect.forEach(
-        Object.keys(counted) as ReadonlyArray<keyof typeof counted>,
-        (outcome) => {
-          const more = node.counts[outcome] - counted[outcome]
-          counted[outcome] += more
-          return more === 0
-            ? Effect.void
-            : Metric.update(Metric.withAttributes(metrics.feedTicks, { outcome }), more)
-        },
-        { discard: true }
-      )
-    )
+    const outcomes = ["fed", "repaired", "refused"] as const
+    const countTicks = yield* metrics.countBy(metrics.feedTicks, "outcome", outcomes)
+    const count = (): void => {
+      for (const outcome of outcomes) {
+        countTicks(outcome, node.counts[outcome] - counted[outcome])
+        counted[outcome] = node.counts[outcome]
+      }
+    }
 
     let wasFed = false
     const pause: Feeding["pause"] = (own, isAsked) =>
       Effect.gen(function* () {
         node.busy = false
-        yield* count
+        count()
         const until = now() + restEvery
         while (true) {
           if (reads()) {

@@ -8,7 +8,9 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
 import { NodeBus, type Send, type TopicTaken } from "../../NodeBus.ts"
+import { Defects } from "../limits/boundedLog.ts"
 import * as metrics from "../metrics.ts"
+import { tally } from "../tally.ts"
 import { Presence, type PresenceOptions } from "./presence.ts"
 
 /** Milliseconds until presence goes on after a defect. */
@@ -19,21 +21,16 @@ export const make = (options: PresenceOptions): Effect.Effect<Presence, TopicTak
     const clock = yield* Clock.Clock
     const bus = Option.getOrUndefined(yield* Effect.serviceOption(NodeBus))
     const services = yield* Effect.context<never>()
-    let seats = 0
     const presence = new Presence(
       options,
       () => Number(clock.monotonicTimeNanosUnsafe() / 1000n) / 1000,
       {
         message: () => metrics.presenceMessages.updateUnsafe(1, services),
-        whole: () => metrics.presenceWholeLists.updateUnsafe(1, services),
-        seats: (count) => {
-          if (count === seats) return
-          seats = count
-          metrics.presenceSeats.updateUnsafe(count, services)
-        }
+        whole: () => metrics.presenceWholeLists.updateUnsafe(1, services)
       },
       bus?.self
     )
+    yield* (yield* tally).show("presenceSeats", () => presence.seats)
     if (bus === undefined) presence.name(randomBytes(18).toString("base64url"))
     else {
       let send: Send = () => undefined
@@ -48,9 +45,10 @@ export const make = (options: PresenceOptions): Effect.Effect<Presence, TopicTak
       // The last changes leave before the goodbye of the bus, so that members whose sockets closed may return.
       yield* Effect.addFinalizer(() => Effect.sync(() => presence.flush()))
     }
+    const defects = new Defects()
     yield* presence.run.pipe(
       Effect.catchDefect((defect) =>
-        Effect.andThen(Effect.logError("presence", defect), Effect.sleep(afterDefect))
+        Effect.andThen(defects.logged("Presence", defect), Effect.sleep(afterDefect))
       ),
       Effect.forever,
       Effect.forkScoped
