@@ -4,6 +4,7 @@ import * as Channel from "../../Channel.ts"
 import type { AnyTable } from "../../ChannelTable.ts"
 import type { Served } from "./access.ts"
 import * as Config from "./config.ts"
+import type { Lists, Needs } from "./watches.ts"
 
 /** A table as the database describes it. */
 export interface Described {
@@ -70,14 +71,18 @@ export const servedChannel = (name: string, config: Config.Channel): Served => {
 const listOf = (columns: string | ReadonlyArray<string> | undefined): ReadonlyArray<string> =>
   columns === undefined ? [] : [columns].flat()
 
-/** The definition of a table's changes. Throws `InvalidGateway`. */
-export const servedTable = (
+/** The channel of a table. */
+export const channelOf = (name: string, { channel }: Config.Table): string =>
+  channel ?? `table_updates_${name}`
+
+/** What the rules and filters of a table need of its watch. Throws `InvalidGateway`. */
+export const needsOf = (
+  place: string,
   name: string,
   config: Config.Table,
   described: Described
-): Served & { readonly definition: AnyTable } => {
-  const place = `tables.${name}`
-  const { channel, read, schema } = config
+): Needs => {
+  const { read, schema = "public" } = config
   const [by, filter, columns] = [listOf(config.by), listOf(config.filter), listOf(config.columns)]
   const claim = typeof read === "object" ? read : undefined
   if (claim?.param !== undefined) {
@@ -91,6 +96,27 @@ export const servedTable = (
   if (described.key.length === 0) {
     throw invalid(place, "The table has no primary key, so its rows have no names. Give it one.")
   }
+  return {
+    place,
+    table: `${schema}.${name}`,
+    channel: channelOf(name, config),
+    key: described.key,
+    by: config.by === undefined ? undefined : by,
+    columns: config.columns === undefined ? undefined : columns,
+    filter,
+    // The columns of `filter` and `by` bound a client too.
+    boundary: bound.filter((column) => !filter.includes(column) && !by.includes(column))
+  }
+}
+
+/** A definition of a table with these lists. Throws `InvalidGateway`. */
+export const definitionOf = (
+  place: string,
+  name: string,
+  { schema, channel }: Config.Table,
+  described: Described,
+  { boundary, by, columns = [], filter }: Lists
+): AnyTable => {
   // Every column is any JSON value. A column that is added later still travels.
   const fields = Object.fromEntries(
     described.columns.map((column) => [column, Schema.optionalKey(Schema.Unknown)])
@@ -99,19 +125,15 @@ export const servedTable = (
     Schema.StructWithRest(Schema.Struct(fields), [Schema.Record(Schema.String, Schema.Unknown)]),
     { fields }
   )
-  // The compiler knows none of these columns; the lines above have checked them.
+  // The compiler knows none of these columns; they are those of the table.
   const options = {
     key: described.key,
     ...(by.length === 0 ? {} : { by }),
     ...(filter.length === 0 ? {} : { filter }),
     ...(columns.length === 0 ? {} : { columns }),
-    // The columns of `filter` and `by` bound a client too.
-    ...(bound.some((column) => !filter.includes(column) && !by.includes(column))
-      ? { boundary: bound }
-      : {}),
+    ...(boundary.length === 0 ? {} : { boundary }),
     schema,
     channel
   } as never
-  const definition = placed(place, (): AnyTable => Channel.table(name, Row as never, options))
-  return { definition, read, publish: undefined }
+  return placed(place, (): AnyTable => Channel.table(name, Row as never, options))
 }
