@@ -2,18 +2,18 @@
 /**
  * The command line, `npx effect-realtime`: looks for the packages that it needs, and runs.
  *
- * Where one is missing it prints the line that brings it, with the exit code 69. So it loads everything
- * that imports one of them later.
+ * Where one is missing it prints the line that brings it, with the exit code 69, and where Node is too old it
+ * says so with the same code. So it loads everything that imports one of them later.
  */
-import { missingOf, missingText, usualPeers } from "./shared/peers.ts"
+import { missingOf, missingText, nodeFault, usualPeers } from "./shared/peers.ts"
 
 const args = process.argv.slice(2)
 const missing = missingOf(usualPeers)
-if (missing.length > 0) {
-  const command = args.find((arg) => !arg.startsWith("-")) ?? "--help"
-  process.stderr.write(missingText(missing, command))
-  process.exitCode = 69
-} else {
+const fault = nodeFault() ?? (missing.length > 0 ? missingText(missing, args) : undefined)
+if (fault === undefined) {
   const { main } = await import("./main.ts")
   main(args)
+} else {
+  process.stderr.write(fault)
+  process.exitCode = 69
 }

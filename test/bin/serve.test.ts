@@ -1,67 +1,19 @@
 /** `serve`: a gateway over a real database, with real sockets. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Queue, Schema } from "effect"
+import { Effect, Schema } from "effect"
 import { Channel } from "effect-realtime"
-import { createRealtimeClient } from "effect-realtime/client"
-import { SignJWT } from "jose"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import { WebSocket } from "ws"
 import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
-import { record, start } from "./support/run.ts"
+import { clientOf, hear, secret, serve, tokenOf } from "./support/gateway.ts"
+import { record } from "./support/run.ts"
 
-const secret = "0123456789abcdef0123456789abcdef"
-
-const tokenOf = (claims: Readonly<Record<string, unknown>>) =>
-  Effect.promise(() =>
-    new SignJWT({ sub: "ann", ...claims })
-      .setProtectedHeader({ alg: "HS256" })
-      .setExpirationTime("1 hour")
-      .sign(new TextEncoder().encode(secret))
-  )
-
-/** Starts a gateway, and gives its address. */
-const serve = (args: ReadonlyArray<string>, env?: Readonly<Record<string, string>>) =>
-  Effect.gen(function* () {
-    const { url } = yield* TestDatabase
-    const gateway = yield* start(["serve", "--port", "0", ...args], {
-      env: { DATABASE_URL: url, ...env }
-    })
-    const line = yield* Queue.take(gateway.lines).pipe(
-      Effect.raceFirst(Effect.flatMap(gateway.ended, ({ stderr }) => Effect.die(stderr)))
-    )
-    const address = /^ready (http:\/\/127\.0\.0\.1:\d+)$/.exec(line)![1]!
-    return { ...gateway, address, sql: (text: string) => execute(url, text) }
-  })
-
-const clientOf = (address: string, token?: string) =>
-  Effect.acquireRelease(
-    Effect.sync(() =>
-      createRealtimeClient({
-        url: `${address.replace("http", "ws")}/realtime`,
-        ...(token === undefined ? {} : { token: () => token })
-      })
-    ),
-    (client) => Effect.promise(() => client.close())
-  )
-
-type Client = Effect.Success<ReturnType<typeof clientOf>>
-
-/** Subscribes, and gives what arrives: events, and the code of what ends the subscription. */
-const hear = (client: Client, channel: string) =>
-  Effect.gen(function* () {
-    const heard = yield* Queue.unbounded<unknown>()
-    const subscribed = Promise.withResolvers<void>()
-    client.listen(channel, (payload) => Queue.offerUnsafe(heard, payload), {
-      onCursor: () => subscribed.resolve(),
-      onError: (error) => {
-        Queue.offerUnsafe(heard, Object(error).code)
-        subscribed.resolve()
-      }
-    })
-    yield* Effect.promise(() => subscribed.promise)
-    return Queue.take(heard)
-  })
+const temporary = Effect.acquireRelease(
+  Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-serve-"))),
+  (path) => Effect.sync(() => Fs.rmSync(path, { recursive: true }))
+)
 
 const get = (url: string) =>
   Effect.promise(async () => {
@@ -110,10 +62,7 @@ describe("serve", () => {
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
       yield* execute(url, "create table orders (id int primary key, team text, status text)")
-      const folder = yield* Effect.acquireRelease(
-        Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-serve-"))),
-        (path) => Effect.sync(() => Fs.rmSync(path, { recursive: true }))
-      )
+      const folder = yield* temporary
       const file = Path.join(folder, "gateway.json")
       Fs.writeFileSync(
         file,
@@ -203,6 +152,100 @@ describe("serve", () => {
       ])
       expect([taken.code, taken.stdout]).toEqual([1, ""])
       expect(taken.stderr).toContain(`Port ${port} of 127.0.0.1 is taken`)
+    }).pipe(Effect.provide(layerDatabase))
+  )
+})
+
+describe("each spelling of the settings of serve", () => {
+  const same = [
+    ["path", "/ws"],
+    ["live", "news"],
+    ["durable", "jobs"],
+    ["allow-all", "true"],
+    ["max-sessions", "1"],
+    ["trust-proxy", "0"],
+    ["origin", "https://app.example.com"],
+    ["drain-timeout", "1 seconds"],
+    ["schema", "gate"]
+  ] as const
+  const spellings = {
+    "flags alone": () => ({
+      args: same.flatMap(([flag, value]) =>
+        value === "true" ? [`--${flag}`] : [`--${flag}`, value]
+      )
+    }),
+    "variables alone": () => ({
+      env: Object.fromEntries(
+        same.map(([flag, value]) => [`REALTIME_${flag.toUpperCase().replaceAll("-", "_")}`, value])
+      )
+    }),
+    "a file alone": (file: string) => {
+      Fs.writeFileSync(
+        file,
+        JSON.stringify({
+          path: "/ws",
+          channels: { news: {}, jobs: { delivery: "durable" } },
+          allowAll: true,
+          limits: { maxSessions: 1, drainTimeout: "1 seconds" },
+          trustProxy: 0,
+          origins: ["https://app.example.com"],
+          schema: "gate"
+        })
+      )
+      return { args: ["--config", file] }
+    }
+  }
+
+  it.live.each(Object.entries(spellings))("%s gives the same gateway", ([, given]) =>
+    Effect.gen(function* () {
+      const folder = yield* temporary
+      const { args = [], env = {} } = given(Path.join(folder, "gateway.json")) as {
+        readonly args?: ReadonlyArray<string>
+        readonly env?: Readonly<Record<string, string>>
+      }
+      const gateway = yield* serve(args, env)
+      const ws = `${gateway.address.replace("http", "ws")}/ws`
+      const upgrade = (origin?: string) =>
+        Effect.callback<number>((done) => {
+          const socket = new WebSocket(ws, origin === undefined ? {} : { origin })
+          socket.once("open", () => done(Effect.succeed(101)))
+          socket.once("unexpected-response", (_, { statusCode }) => {
+            done(Effect.succeed(statusCode ?? 0))
+            socket.terminate()
+          })
+          socket.on("error", () => undefined)
+        })
+      expect((yield* get(`${gateway.address}/ws`))[0]).toBe(426)
+      expect(yield* upgrade("https://other.example.com")).toBe(403)
+      expect(yield* upgrade("https://app.example.com")).toBe(101)
+      expect(yield* upgrade()).toBe(503)
+      const { url } = yield* TestDatabase
+      const sent = yield* record([
+        "publish",
+        "jobs",
+        "1",
+        "--schema",
+        "gate",
+        "--delivery",
+        "durable",
+        "--database",
+        url
+      ])
+      expect(sent.code).toBe(0)
+    }).pipe(Effect.provide(layerDatabase))
+  )
+
+  it.live("a flag is stronger than its variable, and both are stronger than the file", () =>
+    Effect.gen(function* () {
+      const file = Path.join(yield* temporary, "gateway.json")
+      Fs.writeFileSync(file, JSON.stringify({ path: "/file", channels: { news: { read: "any" } } }))
+      const args = ["--config", file]
+      const byFile = yield* serve(args)
+      expect((yield* get(`${byFile.address}/file`))[0]).toBe(426)
+      const byVariable = yield* serve(args, { REALTIME_PATH: "/variable" })
+      expect((yield* get(`${byVariable.address}/variable`))[0]).toBe(426)
+      const byFlag = yield* serve([...args, "--path", "/flag"], { REALTIME_PATH: "/variable" })
+      expect((yield* get(`${byFlag.address}/flag`))[0]).toBe(426)
     }).pipe(Effect.provide(layerDatabase))
   )
 })

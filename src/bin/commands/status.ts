@@ -3,6 +3,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import { natsSettings } from "../shared/nats.ts"
+import { flagsOf } from "../shared/setting.ts"
 import { databaseFlag, durationFlag, listenFlag, schemaFlag } from "../shared/flags.ts"
 
 /** The part with the bus, which the help of all commands does not wait for. */
@@ -27,12 +29,13 @@ export const statusCommand = Command.make(
     ),
     schema: schemaFlag,
     database: databaseFlag,
-    listen: listenFlag
+    listen: listenFlag,
+    nats: flagsOf(natsSettings)
   },
   (given) => Effect.flatMap(Effect.promise(load), ({ show }) => show(given))
 ).pipe(
   Command.withDescription(
-    "Print the nodes with their sessions and the lag of their readers, the outbox, and how far each consumer is behind. It asks the nodes over the bus in PostgreSQL, as a guest that is no node for them, with the rights of a node."
+    "Print the nodes with their sessions and the lag of their readers, the outbox, and how far each consumer is behind. It asks the nodes over the bus in PostgreSQL, or with --nats over NATS, as a guest that is no node for them, with the rights of a node."
   ),
   Command.withShortDescription("Print the nodes, the outbox and the consumers"),
   Command.withExamples([

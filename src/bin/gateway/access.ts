@@ -18,9 +18,16 @@ export interface Served {
   readonly publish: Access | undefined
 }
 
-/** The values of a claim: of a list, each of its values. */
-const valuesOf = (claims: Claims, claim: string): ReadonlyArray<unknown> =>
-  [claims[claim]].flat().filter((value) => value !== undefined && value !== null)
+type Value = string | number | boolean
+
+const isValue = (value: unknown): value is Value =>
+  typeof value === "string" || typeof value === "boolean" || Number.isFinite(value)
+
+/** The values of a claim: of a list, each of its values. An object, or a list in a list, equals nothing. */
+const valuesOf = (claims: Claims, claim: string): ReadonlyArray<Value> => {
+  const given = Object.hasOwn(claims, claim) ? claims[claim] : undefined
+  return (Array.isArray(given) ? given : [given]).filter(isValue)
+}
 
 const allows = (
   access: Access | undefined,

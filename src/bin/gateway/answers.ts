@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import type { RequestListener } from "node:http"
 import { health } from "../../internal/defaults.ts"
+import { withoutSlash } from "../../server/internal/door/claimedPaths.ts"
 import { type HealthAnswer, liveness, readiness } from "../../server/internal/door/health.ts"
 
 const text = "text/plain; charset=utf-8"
@@ -22,9 +23,10 @@ const metrics = () => ({
 
 /**
  * Answers `/health` with 200 while the node accepts clients and its events flow, else with 503; `/health/live` with
- * 200 while the process runs; `/metrics` in the text format of Prometheus.
+ * 200 while the process runs; `/metrics` in the text format of Prometheus; a request at the path of the
+ * WebSocket with 426.
  */
-export const answers = (isReady: () => boolean): RequestListener => {
+export const answers = (isReady: () => boolean, socketPath: string): RequestListener => {
   const ready = () => inJson(readiness(isReady()))
   const live = () => inJson(liveness)
   const routes = new Map([
@@ -33,13 +35,23 @@ export const answers = (isReady: () => boolean): RequestListener => {
     ["/metrics", metrics]
   ])
   const answer = (method: string | undefined, url: string) => {
-    const route = routes.get(url.split("?")[0]!)
+    const at = url.split("?")[0]!
+    if (withoutSlash(at) === withoutSlash(socketPath)) {
+      return {
+        status: 426,
+        type: text,
+        body: "This is a WebSocket: connect with ws:// or wss://.\n"
+      }
+    }
+    const route = routes.get(at)
     if (route === undefined) return { status: 404, type: text, body: "Not found.\n" }
     const reads = method === "GET" || method === "HEAD"
     return reads ? route() : { status: 405, type: text, body: "Only GET is allowed.\n" }
   }
   return ({ method, url }, response) => {
     const { body, status, type } = answer(method, url ?? "/")
-    response.writeHead(status, { "content-type": type, "cache-control": "no-store" }).end(body)
+    const upgrade = status === 426 ? { upgrade: "websocket" } : {}
+    const headers = { "content-type": type, "cache-control": "no-store", ...upgrade }
+    response.writeHead(status, headers).end(body)
   }
 }

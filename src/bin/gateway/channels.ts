@@ -43,8 +43,11 @@ const checkParam = (place: string, access: Config.Access | undefined, param?: st
 }
 
 /** The definition of a channel or a family. Throws `InvalidGateway`. */
-export const servedChannel = (name: string, config: Config.Channel): Served => {
-  const place = `channels.${name}`
+export const servedChannel = (
+  name: string,
+  config: Config.Channel,
+  place = `channels.${name}`
+): Served => {
   const family = familyOf(name)
   const { counts, delivery = "live", latestBy, publish, read } = config
   checkParam(`${place}.read`, read, family?.param)

@@ -21,25 +21,28 @@ import { attach } from "../../server/internal/door/attach.ts"
 import { pathOf } from "../../server/internal/door/claimedPaths.ts"
 import { databaseRefusalOf, explained } from "../../server/internal/link/databaseRefusal.ts"
 import { keeps } from "../../server/internal/hub/durable.ts"
+import { LogWords } from "../../server/internal/limits/boundedLog.ts"
+import { checkOptions, resolveLimits } from "../../server/internal/limits/limits.ts"
 import { SchemaName } from "../../server/internal/sql/schemaName.ts"
 import * as PgInstaller from "../../server/PgInstaller.ts"
 import * as Realtime from "../../server/Realtime.ts"
+import { allowAll } from "../../server/ServerOptions.ts"
 import { layerDatabase } from "../shared/database.ts"
 import { failed } from "../shared/exit.ts"
+import { overNats } from "../shared/nats.ts"
 import { authorizer, type Client, type Served } from "./access.ts"
 import { answers } from "./answers.ts"
 import { servedChannel } from "./channels.ts"
-import type * as Config from "./config.ts"
+import type { Joined } from "./given.ts"
 import { authenticator } from "./identity.ts"
 import { install, servedTables } from "./tables.ts"
+import { words } from "./words.ts"
 
 /** What a gateway needs, beside what its file may leave out. */
 export interface Options {
-  readonly config: Config.Config
+  readonly config: Joined
   readonly database: Redacted.Redacted
   readonly schema: string
-  /** Whether the gateway installs what its tables and durable channels need. */
-  readonly installs: boolean
 }
 
 /** Throws are faults of the file. */
@@ -47,10 +50,10 @@ const checked = <A>(make: () => A): Effect.Effect<A, unknown> =>
   Effect.try({ try: make, catch: (error) => error })
 
 /** Listens, and closes with the scope. */
-const listen = (config: Config.Config, isReady: () => boolean) =>
+const listen = (config: Joined, isReady: () => boolean) =>
   Effect.gen(function* () {
     const http = yield* Effect.acquireRelease(
-      Effect.sync(() => createServer(answers(isReady))),
+      Effect.sync(() => createServer(answers(isReady, pathOf(config)))),
       (http) =>
         Effect.callback<void>((done) => {
           http.close(() => done(Effect.void))
@@ -89,15 +92,15 @@ const patiently = Effect.retry({
 })
 
 /** The tables as the database describes them, and whether the objects are there. */
-const prepare = (
-  channels: ReadonlyArray<Served>,
-  { config, database, installs, schema }: Options
-) =>
+const prepare = (channels: ReadonlyArray<Served>, { config, database, schema }: Options) =>
   Effect.gen(function* () {
-    const tables = yield* servedTables(config.tables)
-    const definitions = tables.map(({ definition }) => definition)
-    const keepsSome = tables.length > 0 || channels.some(({ definition }) => keeps(definition))
-    if (installs && keepsSome) yield* install(definitions)
+    const keepsSome =
+      config.tables.length > 0 ||
+      // The secret of the bus is one of the objects.
+      config.nats !== undefined ||
+      channels.some(({ definition }) => keeps(definition))
+    const mayWatch = keepsSome && config.install !== false && (yield* install)
+    const tables = yield* servedTables(config.tables, mayWatch)
     const installed = yield* PgInstaller.check.pipe(
       Effect.as(true),
       // A gateway of live channels needs no objects.
@@ -111,26 +114,39 @@ const prepare = (
 /** Listens, waits for the database, opens the door, and gives its address once clients can come in. */
 export const open = Effect.fnUntraced(function* (options: Options) {
   const { config, database, schema } = options
+  yield* checked(() => {
+    const { limits, origins, path, trustProxy } = config
+    checkOptions({ origins, path, trustProxy, authorize: allowAll })
+    resolveLimits(limits)
+  })
   const channels = yield* checked(() =>
-    Object.entries(config.channels ?? {}).map(([name, channel]) => servedChannel(name, channel))
+    config.channels.map(({ config, name, place }) => servedChannel(name, config, place))
   )
-  const authenticate = yield* checked(() => authenticator(config.jwt))
+  const authenticate = yield* checked(() => authenticator(config.jwt, config.placeOf))
   let isReady = () => false
   const { http, url } = yield* listen(config, () => isReady())
   const waiting = yield* Scope.fork(yield* Effect.scope)
-  const path = pathOf({ path: config.path })
+  const path = pathOf(config)
   yield* attach(
     waitingDoor(path, () => "The gateway is starting."),
     http
   ).pipe(Scope.provide(waiting))
+  const nats = config.nats === undefined ? undefined : yield* overNats(config.nats)
   const { installed, tables } = yield* prepare(channels, options)
   const served = [...channels, ...tables]
   const definitions = served.map(({ definition }) => definition)
   const listenUrl = config.listen === undefined ? undefined : Redacted.value(config.listen)
+  const nodes = nats === undefined ? undefined : yield* checked(nats.nodes)
   const beneath = yield* Layer.build(
     Layer.effect(Realtime.Realtime, Realtime.make()).pipe(
       Layer.provideMerge(
-        databaseLayer(Redacted.value(database), { listenUrl }, definitions, new Set(), installed)
+        databaseLayer(
+          Redacted.value(database),
+          { listenUrl, nodes },
+          definitions,
+          new Set(),
+          installed
+        )
       ),
       Layer.provideMerge(Layer.succeed(SchemaName, schema))
     )
@@ -148,10 +164,11 @@ export const open = Effect.fnUntraced(function* (options: Options) {
       authorize: authorizer(served)
     },
     Effect.void
-  ).pipe(Effect.provide(beneath))
+  ).pipe(Effect.provide(beneath), Effect.provideService(LogWords, words))
   yield* attach(door, http)
   yield* Scope.close(waiting, Exit.void)
   isReady = door.isReady
   yield* door.ready
+  yield* Effect.logInfo(`Clients connect to ${url.replace("http", "ws")}${path}`)
   return url
 })

@@ -156,9 +156,7 @@ export const servedTables = (tables: ReadonlyArray<Named>, mayWatch: boolean) =>
   Effect.forEach(tables, (named) =>
     Effect.gen(function* () {
       const described = yield* describe(named)
-      const needs = yield* checked(() =>
-        needsOf(named.place, named.name, named.config, described)
-      )
+      const needs = yield* checked(() => needsOf(named.place, named.name, named.config, described))
       const table = { ...named, described, needs }
       const plan = yield* mayWatch
         ? Effect.catchIf(watched(table), isForbidden, () => unchanged(table))

@@ -137,7 +137,8 @@ export const planned = (needs: Needs, found: Found | undefined, schema: string):
   const about = `Table ${table} is watched for channel "${channel}"`
   if (found === undefined) {
     const lists = { by: needs.by ?? [], columns: needs.columns, filter, boundary }
-    const travel = needs.columns === undefined ? "all columns travel" : `${listed(needs.columns)} travel`
+    const travel =
+      needs.columns === undefined ? "all columns travel" : `${listed(needs.columns)} travel`
     return {
       serves: lists,
       watch: { lists, options: { delivery: "durable" } },

@@ -3,22 +3,26 @@ import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Flag from "effect/cli/Flag"
 import { schemaNameFault, usual } from "../../server/internal/sql/schemaName.ts"
+import { described, variableOf } from "./setting.ts"
 
-/** The schema of the objects. */
-export const schemaFlag = Flag.String("schema").pipe(
+/** The schema of the objects, without its default. */
+const givenSchemaFlag = Flag.String("schema").pipe(
   Flag.withMetavar("<name>"),
-  Flag.withDescription("The schema of the objects"),
+  Flag.withDescription(described("schema", `The schema of the objects, default ${usual}`)),
+  Flag.withFallbackConfig(Config.NonEmptyString(variableOf("schema"))),
   Flag.filter(
     (name) => schemaNameFault(name) === undefined,
     (name) => schemaNameFault(name)!
-  ),
-  Flag.withDefault(usual)
+  )
 )
+
+/** The schema of the objects. */
+export const schemaFlag = Flag.withDefault(givenSchemaFlag, usual)
 
 /** The URL of the database, which holds a password. */
 export const databaseFlag = Flag.Redacted("database").pipe(
   Flag.withMetavar("<url>"),
-  Flag.withDescription("The URL of the database, default that of DATABASE_URL"),
+  Flag.withDescription("The URL of the database (DATABASE_URL)"),
   Flag.withFallbackConfig(Config.Redacted("DATABASE_URL"))
 )
 
@@ -36,7 +40,11 @@ export const durationFlag = (name: string) =>
 export const listenFlag = Flag.Redacted("listen").pipe(
   Flag.withMetavar("<url>"),
   Flag.withDescription(
-    "The direct URL of the database where --database leads through a transaction pooler"
+    described(
+      "listen",
+      "The direct URL of the database where --database leads through a transaction pooler"
+    )
   ),
+  Flag.withFallbackConfig(Config.Redacted(variableOf("listen"))),
   Flag.optional
 )

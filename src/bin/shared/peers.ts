@@ -24,6 +24,7 @@ export const usualPeers: ReadonlyArray<string> = [
 
 interface Manifest {
   readonly version: string
+  readonly engines: { readonly node: string }
   readonly peerDependencies: Readonly<Record<string, string>>
   readonly dependencies?: Readonly<Record<string, string>>
 }
@@ -62,14 +63,41 @@ const self = (): string => {
   return `effect-realtime@${version}`
 }
 
-/** Says which packages are missing, and the line that brings them. `command` is what to run then. */
-export const missingText = (missing: ReadonlyArray<string>, command: string): string => {
+/** The node that the package needs, such as 22.19. */
+const neededNode = own.engines.node.replace(/^\D*([\d.]+?)(?:\.0)?$/, "$1")
+
+/** Why this Node cannot run the command line; `undefined` where it can. */
+export const nodeFault = (is: string = process.versions.node): string | undefined => {
+  const [needed, found] = [neededNode, is].map((text) => text.split(".").map(Number))
+  const [major = 0, minor = 0] = needed!
+  const [majorNow = 0, minorNow = 0] = found!
+  return majorNow > major || (majorNow === major && minorNow >= minor)
+    ? undefined
+    : `effect-realtime needs Node ${neededNode} or newer, and this is Node ${is}. Install a newer one, such as from https://nodejs.org.\n`
+}
+
+const quoted = (text: string): string => `"${text.replaceAll(/["$`\\]/g, "\\$&")}"`
+
+/** The arguments for a shell, without the password of a URL. A payload is not repeated. */
+const argumentsOf = (args: ReadonlyArray<string>): string =>
+  (args[0] === "publish" ? args.slice(0, 1) : args)
+    .map((arg) => arg.replaceAll(/(:\/\/[^\s:@/]*):[^\s@]*@/g, "$1:<password>@"))
+    .map((arg) => (/^[\w./:=,@-]+$/.test(arg) ? arg : quoted(arg)))
+    .join(" ")
+
+/** Says which packages are missing, and the line that brings them. `args` is what to run then. */
+export const missingText = (
+  missing: ReadonlyArray<string>,
+  args: ReadonlyArray<string>
+): string => {
   const needed = [...new Set([...usualPeers, ...missing])]
-  const packages = [self(), ...needed.map((name) => `${name}@${own.peerDependencies[name]}`)]
-  return `effect-realtime does not find ${missing.join(" and ")}. This line brings what it needs:
+  const ranges = needed.map((name) => `${name}@${own.peerDependencies[name]}`)
+  const flags = [self(), ...ranges].map((one) => `-p ${quoted(one)}`).join(" ")
+  const names = [missing.slice(0, -1).join(", "), ...missing.slice(-1)].filter((one) => one !== "")
+  return `effect-realtime does not find ${names.join(" and ")}. This line brings what it needs:
 
-  npx --yes ${packages.map((one) => `-p "${one}"`).join(" ")} effect-realtime ${command}
+  npx --yes ${flags} effect-realtime ${argumentsOf(args.length === 0 ? ["--help"] : args)}
 
-In a project, install the packages beside effect-realtime instead.
+In a project, install them once instead: npm install ${ranges.map(quoted).join(" ")}
 `
 }

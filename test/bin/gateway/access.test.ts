@@ -1,8 +1,9 @@
 /** The rules of the gateway: any, signed-in, or a claim that equals a parameter or a column. */
 import { describe, expect, it } from "@effect/vitest"
 import { authorizer, type Client } from "../../../src/bin/gateway/access.ts"
-import { servedChannel, servedTable } from "../../../src/bin/gateway/channels.ts"
+import { servedChannel } from "../../../src/bin/gateway/channels.ts"
 import type { Access } from "../../../src/bin/gateway/config.ts"
+import { servedTable } from "../support/gateway.ts"
 import type { Action } from "../../../src/server/ServerOptions.ts"
 
 const anonymous: Client = { key: "anonymous 1", claims: undefined }
@@ -40,6 +41,32 @@ describe("a rule of the gateway", () => {
     expect(asked(anonymous, "subscribe", "lobby", rooms)).toBe(false)
     expect(asked(ann, "present", "ann", { claim: "sub", param: "room" })).toBe(true)
     expect(asked(ann, "present", "ann", { claim: "missing", param: "room" })).toBe(false)
+  })
+
+  it("equals nothing by a claim that is an object, or a list in a list", () => {
+    const bob: Client = {
+      key: "bob",
+      claims: { rooms: [["lobby"], { id: "lobby" }, null, 7], team: { name: "red" }, sub: "bob" }
+    }
+    const rooms = { claim: "rooms", param: "room" } as const
+    expect(asked(bob, "subscribe", "lobby", rooms)).toBe(false)
+    expect(asked(bob, "subscribe", "7", rooms)).toBe(true)
+    const team = { claim: "team", param: "room" } as const
+    expect(asked(bob, "subscribe", "[object Object]", team)).toBe(false)
+    // An object has these without a claim.
+    const inherited = { claim: "constructor", param: "room" } as const
+    expect(asked(bob, "subscribe", String(Object), inherited)).toBe(false)
+    const described = { key: ["id"], columns: ["id", "team"] }
+    const orders = servedTable("orders", { read: { claim: "rooms", column: "team" } }, described)
+    expect(
+      authorizer([orders])({
+        identity: bob,
+        channel: "c",
+        definition: orders.definition,
+        params: undefined,
+        action: "subscribe"
+      })
+    ).toEqual({ where: { team: [7] } })
   })
 
   it("bounds the rows of a table by a column, and by none where the claim is missing", () => {

@@ -1,4 +1,5 @@
 /** Looks once, or again and again, and prints what was seen. */
+import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import type * as Duration from "effect/Duration"
@@ -6,11 +7,15 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
+import type { Keys } from "../../../server/internal/bus/bus.ts"
+import * as NotifyCarrier from "../../../server/internal/bus/notifyCarrier.ts"
 import * as PgNotificationSource from "../../../server/PgNotificationSource.ts"
 import { inDatabase, type Place, sentenceOf } from "../../shared/database.ts"
+import { type NatsGiven, natsSettings, overNats } from "../../shared/nats.ts"
+import { type FlagValues, spelledOf, valuesOf } from "../../shared/setting.ts"
 import { untilSignal } from "../../shared/exit.ts"
 import { styles } from "../../shared/styles.ts"
-import { looking, type Seen } from "./look.ts"
+import { looking, type Over, type Seen } from "./look.ts"
 import { linesOf } from "./text.ts"
 
 interface ShowOptions extends Place {
@@ -18,6 +23,7 @@ interface ShowOptions extends Place {
   readonly interval: Duration.Duration
   readonly json: boolean
   readonly listen: Option.Option<Redacted.Redacted>
+  readonly nats: FlagValues
 }
 
 /** How long a refusal of PostgreSQL must last before the command ends. */
@@ -41,9 +47,33 @@ const printer = ({ json, watch }: ShowOptions) =>
     }
   })
 
+/** The bus over PostgreSQL, or over NATS where its servers are given. */
+const overOf = Effect.fnUntraced(function* ({ listen, nats, schema }: ShowOptions) {
+  const { nats: given } = valuesOf(yield* spelledOf(natsSettings, nats)) as {
+    readonly nats?: NatsGiven
+  }
+  if (given === undefined) {
+    const source = yield* PgNotificationSource.make({
+      startPatience,
+      listenUrl: Option.getOrUndefined(listen)
+    })
+    const sql = yield* PgClient.PgClient
+    const carrier = () => NotifyCarrier.make(source, sql)
+    return { name: "notify", carrier } satisfies Over<never, unknown>
+  }
+  const { carrier, connect } = yield* overNats(given)
+  // A question has no use without an answer.
+  const connection = yield* connect({ startWithout: false })
+  return {
+    name: "nats",
+    carrier: (keys: Keys) =>
+      Effect.succeed(carrier.make(connection, schema, () => keys.current()?.identity))
+  } satisfies Over<never, unknown>
+})
+
 export const show = (given: ShowOptions) =>
   Effect.gen(function* () {
-    const look = yield* looking
+    const look = yield* looking(yield* overOf(given))
     const print = yield* printer(given)
     const first = yield* look
     if (!given.watch) return yield* print(first)
@@ -54,13 +84,4 @@ export const show = (given: ShowOptions) =>
       Effect.catch((error) => Console.error(sentenceOf(error, given.schema)))
     )
     return yield* Effect.forever(Effect.andThen(Effect.sleep(given.interval), again))
-  }).pipe(
-    Effect.provide(
-      PgNotificationSource.layer({
-        startPatience,
-        listenUrl: Option.getOrUndefined(given.listen)
-      })
-    ),
-    Effect.scoped,
-    inDatabase(given)
-  )
+  }).pipe(Effect.scoped, inDatabase(given))

@@ -63,6 +63,19 @@ const consumerRow = (consumer: SeenConsumer): ReadonlyArray<string> => [
 
 const consumerHead = ["consumer", "channel", "behind", "moved", "runs on"]
 
+const deaf = {
+  notify:
+    "The bus delivers nothing to this command, so nodes are not seen. Behind a transaction pooler, give the direct URL with --listen.",
+  nats: "NATS delivers nothing to this command, so nodes are not seen. Look at the servers of --nats, and at the permissions that effect-realtime nats prints."
+} as const
+
+const unheard = (seen: Seen): string =>
+  `${seen.unheard}: reads the outbox for all nodes, and is not heard here. ${
+    seen.over === "notify"
+      ? "Nodes are joined over NATS: give its servers with --nats."
+      : "Look whether --nats has the servers and the root of the nodes."
+  }`
+
 /** The lines, without an empty one. */
 export const linesOf = (seen: Seen, { bold, dim, red, yellow }: Styles): ReadonlyArray<string> => {
   const { consumers, nodes, outbox, silent } = seen
@@ -81,13 +94,8 @@ export const linesOf = (seen: Seen, { bold, dim, red, yellow }: Styles): Readonl
     ...silent.map((name) =>
       yellow(`  ${name}: heard, without an answer. It is stuck, or runs without control: true.`)
     ),
-    ...(seen.hears
-      ? []
-      : [
-          red(
-            "  The bus delivers nothing to this command, so nodes are not seen. Behind a transaction pooler, give the direct URL with --listen."
-          )
-        ]),
+    ...(seen.hears ? [] : [red(`  ${deaf[seen.over]}`)]),
+    ...(seen.hears && seen.unheard !== undefined ? [yellow(`  ${unheard(seen)}`)] : []),
     bold(
       `outbox: ${counted(outbox.rows, "message")}, ${sized(outbox.bytes)}${outbox.oldest === undefined ? "" : `, the oldest from ${lasting(outbox.oldest)} ago`}`
     ),

@@ -38,6 +38,7 @@ import { PublishKeys } from "../session/publishKeys.ts"
 import * as Bucket from "../limits/tokenBucket.ts"
 import * as Registry from "../session/registry.ts"
 import { pathOf, withoutSlash } from "./claimedPaths.ts"
+import { LogWords } from "../limits/boundedLog.ts"
 import { refusalReasons, Voice } from "../limits/refusalLog.ts"
 import { Revocations } from "../auth/revocations.ts"
 import { type Gate, Session } from "../session/session.ts"
@@ -176,7 +177,7 @@ export const make = <I, R>(
         )
       )
 
-    const voice = new Voice(limits)
+    const voice = new Voice(limits, yield* LogWords)
     /** A counter for each reason, there from the start. */
     const counters = new Map(
       refusalReasons.map((reason) => {
@@ -185,12 +186,12 @@ export const make = <I, R>(
         return [reason, counter]
       })
     )
-    const countRefused = (reason: string, most?: number): void => {
+    const countRefused = (reason: string, most?: number, why?: string): void => {
       const counter = counters.get(reason) ?? counters.get("other")!
       counter.updateUnsafe(1, services)
       // While the source is down, every wait for it times out, and the source itself logs its loss.
       if (reason === "sourceTimeout" && !sourceIsUp) return
-      const line = voice.refused(reason, now(), most)
+      const line = voice.refused(reason, now(), most, why)
       if (line !== undefined) runFork(line)
     }
 
@@ -379,8 +380,8 @@ export const make = <I, R>(
         const address = admission.addressOf(request)
         const refused = admission.refusal(request, address, sessions.size, draining, now())
         if (refused?.status === 403) {
-          const line = voice.origin(String(request.headers.origin), now(), () =>
-            admission.originFault(request)
+          const line = voice.origin(String(request.headers.origin), now(), (words) =>
+            admission.originFault(request, words)
           )
           if (line !== undefined) runFork(line)
         }
