@@ -50,7 +50,7 @@ const run = async (loss: number, cutSeconds: number) => {
     const presence = new Presence(
       { grace: 10_000, named: 1000, rate: 5 },
       now,
-      { message: () => undefined, whole: () => void node!.wholes++, seats: () => undefined },
+      { message: () => undefined, whole: () => void node!.wholes++ },
       self
     )
     const part = presence.connect((content) => void node!.batch.push(JSON.stringify(content)))

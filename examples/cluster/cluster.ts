@@ -4,17 +4,32 @@
  *
  *   npm run cluster
  *
- * PORT is the port of the balancer, default a free one. A node that ends is started again, so `kill` a
+ * PORT is the port of the balancer, default or with 0 a free one. A node that ends is started again, so `kill` a
  * process to see what its clients do.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Config, Console, Effect, Option, Schedule, Scope, Stream } from "effect"
+import { Config, Console, Data, Effect, Option, Runtime, Schedule, Scope, Stream } from "effect"
 import { EmbeddedPostgres } from "effect-realtime/testing"
 import { fileURLToPath } from "node:url"
 import * as Balancer from "./balancer.ts"
-import { accepts, find, freePorts, run } from "./programs.ts"
+import { accepts, find, freePorts, isFree, run } from "./programs.ts"
 
 const nodeCount = 3
+
+class PortTaken extends Data.TaggedError("PortTaken")<{ readonly port: number }> {
+  override readonly [Runtime.errorReported] = false
+  override get message(): string {
+    return `Port ${this.port} is taken. Give PORT another number, or 0 for a free one.`
+  }
+}
+
+/** The port of the balancer, before anything starts that would have to stop again. */
+const portOf = (free: number) =>
+  Effect.gen(function* () {
+    const port = Option.getOrElse(yield* Config.option(Config.Int("PORT")), () => 0)
+    if (port === 0) return free
+    return (yield* isFree(port)) ? port : yield* new PortTaken({ port })
+  })
 
 /** The URL of a NATS server of our own, where this machine has one. */
 const nats = Effect.fnUntraced(function* (port: number) {
@@ -61,10 +76,9 @@ const keepNode = (index: number, port: number, env: Readonly<Record<string, stri
 
 const cluster = Effect.gen(function* () {
   const chosen = Option.getOrUndefined(yield* Config.option(Config.String("CLUSTER_BALANCER")))
-  const wanted = yield* Config.option(Config.Int("PORT"))
   const ports = yield* freePorts(nodeCount + 2)
   const [free, natsPort, ...nodePorts] = ports as [number, number, ...Array<number>]
-  const port = Option.getOrElse(wanted, () => free)
+  const port = yield* portOf(free)
   const database = yield* EmbeddedPostgres.make({ settings: { max_connections: "100" } })
   yield* Console.log(`database ${database.url}`)
   const natsUrl = yield* nats(natsPort)
@@ -86,4 +100,11 @@ const cluster = Effect.gen(function* () {
   return yield* balancer.ended
 })
 
-cluster.pipe(Effect.scoped, Effect.provide(NodeServices.layer), NodeRuntime.runMain)
+cluster.pipe(
+  Effect.scoped,
+  Effect.provide(NodeServices.layer),
+  Effect.tapError((error) =>
+    Runtime.getErrorReported(error) ? Effect.void : Console.error(error.message)
+  ),
+  NodeRuntime.runMain
+)

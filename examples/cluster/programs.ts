@@ -26,7 +26,7 @@ export const find = Effect.fnUntraced(function* (name: string) {
 })
 
 /** Whether a server can listen on a port of this machine. */
-const isFree = (port: number) =>
+export const isFree = (port: number) =>
   Effect.callback<boolean>((resume) => {
     const server = createServer()
     server.once("error", () => resume(Effect.succeed(false)))

@@ -106,7 +106,7 @@ export class MessageTooLarge extends Schema.TaggedError<MessageTooLarge>()("Mess
 }
 
 /**
- * Two parts of one node joined the same topic, such as two `Realtime` over one bus. `join` dies with it.
+ * Two parts of one node joined the same topic. Two `Realtime` over one bus do: the second one does not start.
  *
  * @category errors
  * @since 0.1.0
@@ -130,8 +130,8 @@ export class NodeBus extends Context.Service<
   {
     /** This node. */
     readonly self: Node
-    /** Joins a topic until the scope closes. A topic has one part: a second one dies with `TopicTaken`. */
-    readonly join: (topic: string, part: Part) => Effect.Effect<Send, never, Scope.Scope>
+    /** Joins a topic until the scope closes. A topic has one part: a second one fails with `TopicTaken`. */
+    readonly join: (topic: string, part: Part) => Effect.Effect<Send, TopicTaken, Scope.Scope>
     /** The other nodes that are not forgotten. */
     readonly nodes: Effect.Effect<ReadonlyArray<Neighbour>>
     /**

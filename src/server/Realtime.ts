@@ -36,9 +36,10 @@ import {
   type Needs,
   type Options,
   type PublishOptions,
+  type StartError,
   resolved
 } from "./internal/hub/realtimeOptions.ts"
-import { checked, type InvalidOption } from "./internal/options.ts"
+import { checked } from "./internal/options.ts"
 import { NotificationSource, type SourceState } from "./NotificationSource.ts"
 import { OutboxReader } from "./OutboxReader.ts"
 
@@ -212,7 +213,12 @@ export type {
    * @category models
    * @since 0.1.0
    */
-  PublishOptions
+  PublishOptions,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  StartError
 } from "./internal/hub/realtimeOptions.ts"
 export {
   /**
@@ -429,7 +435,7 @@ export const present = <A>(channel: Channel.Presence<A>, state: NoInfer<A>) =>
  */
 export const make = (
   options?: Options
-): Effect.Effect<Realtime["Service"], InvalidOption, Scope.Scope> =>
+): Effect.Effect<Realtime["Service"], StartError, Scope.Scope> =>
   Effect.gen(function* () {
     const source = Option.getOrUndefined(yield* Effect.serviceOption(NotificationSource))
     const outbox = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader))
@@ -446,15 +452,14 @@ export const make = (
 
 /**
  * Live channels, and durable ones when an `OutboxReader.layer` is beneath it too. Needs a
- * `NotificationSource`: `PgNotificationSource.layer`, or `MemorySource.layer`. Fails with `InvalidOption`
- * when an option is invalid.
+ * `NotificationSource`: `PgNotificationSource.layer`, or `MemorySource.layer`. Fails with `InvalidOption`,
+ * and with `TopicTaken` when another `Realtime` of the program has the same `NodeBus`.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layer = (
-  options?: Options
-): Layer.Layer<Realtime, InvalidOption, NotificationSource> => Layer.effect(Realtime, make(options))
+export const layer = (options?: Options): Layer.Layer<Realtime, StartError, NotificationSource> =>
+  Layer.effect(Realtime, make(options))
 
 /**
  * `layer`, with options from a `Config`.
@@ -470,7 +475,7 @@ export const layer = (
  */
 export const layerConfig = (
   config: Config.Wrap<Options>
-): Layer.Layer<Realtime, InvalidOption | Config.ConfigError, NotificationSource> =>
+): Layer.Layer<Realtime, StartError | Config.ConfigError, NotificationSource> =>
   Layer.effect(Realtime, Effect.flatMap(Config.unwrap(config), make))
 
 /**
@@ -480,9 +485,8 @@ export const layerConfig = (
  * @category layers
  * @since 0.1.0
  */
-export const layerDurable = (
-  options?: Options
-): Layer.Layer<Realtime, InvalidOption, OutboxReader> => Layer.effect(Realtime, make(options))
+export const layerDurable = (options?: Options): Layer.Layer<Realtime, StartError, OutboxReader> =>
+  Layer.effect(Realtime, make(options))
 
 /**
  * Volatile channels only, without a database. Others fail at start, with `NoSource` or `NoOutbox`.
@@ -490,5 +494,5 @@ export const layerDurable = (
  * @category layers
  * @since 0.1.0
  */
-export const layerVolatile = (options?: Options): Layer.Layer<Realtime, InvalidOption> =>
+export const layerVolatile = (options?: Options): Layer.Layer<Realtime, StartError> =>
   Layer.effect(Realtime, make(options))

@@ -17,12 +17,15 @@ let child: ChildProcess
 const lines: Array<string> = []
 let log = ""
 
+const cluster = (env: NodeJS.ProcessEnv = {}) =>
+  spawn(process.execPath, ["-C", "@effect-realtime/source", "examples/cluster/cluster.ts"], {
+    cwd: root,
+    env: { ...process.env, NODE_COMPILE_CACHE, ...env },
+    stdio: ["ignore", "pipe", "pipe"]
+  })
+
 const starting = async () => {
-  child = spawn(
-    process.execPath,
-    ["-C", "@effect-realtime/source", "examples/cluster/cluster.ts"],
-    { cwd: root, env: { ...process.env, NODE_COMPILE_CACHE }, stdio: ["ignore", "pipe", "pipe"] }
-  )
+  child = cluster()
   child.stderr!.on("data", (data: Buffer) => (log += data.toString()))
   await new Promise<void>((ready, failed) => {
     createInterface({ input: child.stdout! }).on("line", (line) => {
@@ -103,6 +106,19 @@ describe("npm run cluster", () => {
     expect([...nodes().keys()].toSorted()).toEqual(["1", "2", "3"])
     expect(lines.at(-1)).toMatch(/^ready http:/)
   })
+
+  it("says in one line that PORT is taken, and ends", async () => {
+    const { port } = new URL(valueOf("ready"))
+    const second = cluster({ PORT: port })
+    const said: Array<string> = []
+    for (const stream of [second.stdout!, second.stderr!]) {
+      stream.on("data", (data: Buffer) => said.push(data.toString()))
+    }
+    expect(await once(second, "close")).toEqual([1, null])
+    expect(said.join("")).toBe(
+      `Port ${port} is taken. Give PORT another number, or 0 for a free one.\n`
+    )
+  }, 30_000)
 
   it("shows rows and open pages of all nodes on each, and goes on when a node is killed", async () => {
     await Effect.runPromise(

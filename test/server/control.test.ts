@@ -5,12 +5,12 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import {
-  Cause,
   Clock,
   Context,
   Effect,
   Fiber,
   Layer,
+  Metric,
   Redacted,
   Schedule,
   Schema,
@@ -19,11 +19,15 @@ import {
 import { SqlError, UnknownError } from "effect/sql/SqlError"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
+import * as NatsConnection from "../../src/nats/NatsConnection.ts"
+import * as NatsFeed from "../../src/nats/NatsFeed.ts"
+import type { FeedCarrier } from "../../src/server/FeedCarrier.ts"
 import * as Control from "../../src/server/internal/control/control.ts"
 import type { Whose } from "../../src/server/internal/control/whose.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import { address } from "../../src/server/internal/link/pgLink.ts"
 import { schemaVersion } from "../../src/server/internal/sql/schema.ts"
+import * as metrics from "../../src/server/internal/metrics.ts"
 import * as MemoryBus from "../../src/server/MemoryBus.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import { NodeBus } from "../../src/server/NodeBus.ts"
@@ -33,9 +37,12 @@ import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
 import { type Authenticate, AuthRefused } from "../../src/server/ServerOptions.ts"
 import { layerDatabase, layerInstalledDatabase, TestDatabase } from "../support/database.ts"
+import { feedNetwork } from "../support/feedNetwork.ts"
 import { hop } from "../support/hop.ts"
+import { executablePath, natsServer } from "../support/natsServer.ts"
 import { TestDoor, visit, type Visitor } from "../support/sessions.ts"
 import { until } from "../support/until.ts"
+import { long, random, seed } from "./support/random.ts"
 
 const Orders = Channel.make("orders", Schema.Unknown)
 const Notices = Channel.family("notices_", Schema.String, Schema.String, { delivery: "durable" })
@@ -474,6 +481,45 @@ describe("a node that cannot read revocations", () => {
     })
   )
 
+  test(
+    "reads them while the application uses its whole pool, and keeps no session for that",
+    Effect.gen(function* () {
+      const database = yield* TestDatabase
+      const pool = Context.get(
+        yield* Layer.build(
+          PgClient.layer({
+            url: Redacted.make(database.url),
+            maxConnections: 1,
+            applicationName: "pool"
+          })
+        ),
+        PgClient.PgClient
+      )
+      const one = yield* Effect.provideService(
+        node(MemoryBus.network(), "one", [Orders]),
+        PgClient.PgClient,
+        pool
+      )
+      const busy = yield* Effect.forkScoped(
+        pool.withTransaction(Effect.andThen(pool`select 1`, Effect.never)),
+        { startImmediately: true }
+      )
+      yield* pass(40_000, 500)
+      const ann = yield* one.visit({ key: "ann" })
+      expect(ann.closeCode).toBeUndefined()
+      const sql = yield* PgClient.PgClient
+      yield* sql`select realtime.revoke('identity', 'ann', clock_timestamp() + interval '1 day')`
+      yield* pass(4000, 500)
+      expect(ann.closeCode).toBe(4101)
+      expect((yield* one.visit({ key: "ann" })).closeCode).toBe(4101)
+      yield* Fiber.interrupt(busy)
+      yield* pass(4000, 500)
+      expect(
+        yield* sql`select application_name from pg_stat_activity where application_name = 'effect-realtime control'`
+      ).toEqual([])
+    })
+  )
+
   it.effect("has no control without a bus, a database, or the objects", () =>
     Effect.gen(function* () {
       const tag = Effect.map(Effect.flip(Control.prepare(true)), ({ message }) => message)
@@ -488,7 +534,7 @@ describe("a node that cannot read revocations", () => {
         Effect.provideService(NodeBus, bus),
         Effect.scoped
       )
-      expect(Cause.squash(yield* Effect.flip(Effect.sandbox(realtimes)))).toMatchObject({
+      expect(yield* Effect.flip(realtimes)).toMatchObject({
         _tag: "TopicTaken",
         message: expect.stringContaining("a bus of its own")
       })
@@ -500,44 +546,93 @@ describe("a node that cannot read revocations", () => {
   )
 })
 
-describe("what was published before", () => {
-  it.live("arrives before the close, on the node that closes and on the others", () =>
-    Effect.gen(function* () {
-      const network = MemoryBus.network()
-      const nodes = yield* Effect.forEach(["one", "two"], (name) =>
-        Effect.flatMap(Layer.build(OutboxReader.layer()), (built) =>
-          node(network, name, [Notices]).pipe(
-            Effect.provideContext(built),
-            Effect.map((one) => ({ ...one, built }))
-          )
-        )
-      )
-      const rounds = process.env["REALTIME_TEST_LONG"] === "1" ? 500 : 30
-      const ask = (visitor: Visitor, key: string) =>
-        Effect.gen(function* () {
-          visitor.send({ type: "subscribe", id: 1, channel: `notices_${key}` })
-          yield* until(() => visitor.last("subscribed") !== undefined, 2)
-        })
-      yield* Effect.forEach(
-        Array.from({ length: rounds }, (_, round) => `user${round}`),
-        (key, round) =>
+const quickly = { initial: 10, cap: 50, resetAfter: 30_000 }
+
+/** A node reads for itself, or one reads for both: over a carrier in memory that loses a fifth, or over NATS. */
+const feeds: ReadonlyArray<{
+  readonly how: string
+  readonly feed: Effect.Effect<
+    ((node: string) => Layer.Layer<FeedCarrier, unknown, PgClient.PgClient>) | undefined,
+    never,
+    Scope.Scope
+  >
+}> = [
+  { how: "that read for themselves", feed: Effect.succeed(undefined) },
+  {
+    how: "of which one reads for both",
+    feed: Effect.sync(() => {
+      const network = feedNetwork()
+      const { chance } = random(seed)
+      network.drops = () => chance(0.2)
+      return network.layer
+    })
+  },
+  {
+    how: "of which one reads for both over NATS",
+    feed: Effect.map(natsServer(), ({ address }) => () => {
+      const connection = NatsConnection.layer({ servers: address, backoff: quickly })
+      return Layer.fresh(NatsFeed.layer.pipe(Layer.provide(connection)))
+    })
+  }
+]
+const fed = Effect.map(
+  Metric.value(Metric.withAttributes(metrics.feedTicks, { outcome: "fed" })),
+  ({ count }) => Number(count)
+)
+
+describe.each(feeds.filter(({ how }) => executablePath !== undefined || !how.endsWith("NATS")))(
+  `what was published before, on nodes $how (REALTIME_TEST_SEED=${seed})`,
+  ({ feed }) => {
+    it.live("arrives before the close, on the node that closes and on the other", () =>
+      Effect.gen(function* () {
+        const carrier = yield* feed
+        const network = MemoryBus.network()
+        const nodes = yield* Effect.forEach(["one", "two"], (name) =>
           Effect.gen(function* () {
-            const sessions = yield* Effect.forEach(nodes, (node) => node.enter({ key }))
-            for (const session of sessions) yield* ask(session, key)
-            yield* Effect.provideService(
-              Realtime.publish(Notices(key), "you are signed out"),
-              Realtime.Realtime,
-              nodes[round % 2]!.realtime
-            ).pipe(Effect.provideContext(nodes[round % 2]!.built))
-            yield* nodes[round % 2]!.control.revoke(key)
-            yield* until(() => sessions.every(({ closeCode }) => closeCode !== undefined), 2)
-            for (const session of sessions) {
-              expect(session.closeCode).toBe(4101)
-              expect(session.of("events").length, key).toBe(1)
-            }
-          }),
-        { concurrency: 10 }
-      )
-    }).pipe(Effect.scoped, Effect.provide(layer))
-  )
-})
+            const reader = Layer.fresh(OutboxReader.layer())
+            const built = yield* Layer.build(
+              carrier === undefined ? reader : Layer.provide(reader, carrier(name))
+            )
+            const one = yield* Effect.provideContext(node(network, name, [Notices]), built)
+            return { ...one, built }
+          })
+        )
+        const before = yield* fed
+        const publish = ({ built, realtime }: (typeof nodes)[number], key: string) =>
+          Realtime.publish(Notices(key), "you are signed out").pipe(
+            Effect.provideService(Realtime.Realtime, realtime),
+            Effect.provideContext(built)
+          )
+        const ask = (visitor: Visitor, key: string) =>
+          Effect.gen(function* () {
+            visitor.send({ type: "subscribe", id: 1, channel: `notices_${key}` })
+            yield* until(() => visitor.last("subscribed") !== undefined, 2)
+          })
+        if (carrier !== undefined) {
+          // Until one of them is fed.
+          yield* Effect.andThen(publish(nodes[0]!, "nobody"), Effect.delay(fed, 20)).pipe(
+            Effect.repeat({ until: (count) => count > before })
+          )
+        }
+        yield* Effect.forEach(
+          Array.from({ length: long ? 500 : 30 }, (_, round) => `user${round}`),
+          (key, round) =>
+            Effect.gen(function* () {
+              const sessions = yield* Effect.forEach(nodes, (node) => node.enter({ key }))
+              for (const session of sessions) yield* ask(session, key)
+              const one = nodes[round % 2]!
+              yield* publish(one, key)
+              const revokes = round % 3 > 0
+              yield* revokes ? one.control.revoke(key) : one.control.disconnect(key)
+              yield* until(() => sessions.every(({ closeCode }) => closeCode !== undefined), 2)
+              for (const session of sessions) {
+                expect(session.closeCode).toBe(revokes ? 4101 : 4205)
+                expect(session.of("events").length, key).toBe(1)
+              }
+            }),
+          { concurrency: 10 }
+        )
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+  }
+)

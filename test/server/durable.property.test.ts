@@ -149,9 +149,14 @@ const asSession = ({ reader }: Node, log: Log, r: Random) =>
       for (const batch of join.replay.slice(0, cut)) take(log, batch)
       if (cut < join.replay.length) return
       while (performance.now() < end && Queue.sizeUnsafe(queue) < 6) {
-        const items = yield* Queue.takeAll(queue).pipe(Effect.timeoutOption(50))
-        if (items._tag === "None") continue
-        for (const item of items.value) if (item.tick > join.tick) take(log, item)
+        // Not raced with a timeout, which may win after the items were taken.
+        if (Queue.sizeUnsafe(queue) === 0) {
+          yield* Effect.sleep(5)
+          continue
+        }
+        for (const item of yield* Queue.takeAll(queue)) {
+          if (item.tick > join.tick) take(log, item)
+        }
         if (r.chance(0.3)) yield* Effect.sleep(r.int(20))
       }
       // Overflow: the held items are dropped and the cursor stays.

@@ -9,6 +9,8 @@ export interface Program {
   /** Starts it again. Completes with its first message. */
   readonly start: Effect.Effect<void>
   readonly signal: (name: "SIGSTOP" | "SIGCONT") => Effect.Effect<void>
+  /** Sends it a message, as JSON. */
+  readonly send: (message: object) => Effect.Effect<void>
 }
 
 const root = join(import.meta.dirname, "../..")
@@ -45,7 +47,8 @@ export const program = (file: string, setup: object): Effect.Effect<Program, nev
     return {
       start,
       end,
-      signal: (name) => Effect.sync(() => void child.kill(name))
+      signal: (name) => Effect.sync(() => void child.kill(name)),
+      send: (message) => Effect.sync(() => void child.send(message))
     }
   })
 

@@ -1,7 +1,7 @@
 /**
- * The law of presence over node and client processes, and both buses: whatever dies, stops, or is cut off, and
- * while the bus loses, doubles and delays messages, soon after it each client sees the members that are open,
- * each once and with its newest state.
+ * The law of presence over node and client processes, and both buses: whatever dies, stops, is cut off, or has
+ * its clock set, PostgreSQL and NATS included, and while the bus loses, doubles and delays messages, soon after
+ * it each client sees the members that are open, each once and with its newest state.
  *
  * By default the seed says which bus. REALTIME_TEST_LONG=1 has both, with faults in random order, and the
  * defaults of all times.
@@ -44,7 +44,7 @@ describe.each([{ bus: "PostgreSQL" }, { bus: "NATS" }])("presence over $bus", ({
   const title = `(REALTIME_TEST_SEED=${seed})`
 
   it.live.skipIf(missing || isOther)(
-    `is exact after a client stopped, a node was cut off, and both were killed ${title}`,
+    `is exact after a client stopped, a node was cut off, a clock stepped, a server crashed, and all were killed ${title}`,
     () =>
       Effect.gen(function* () {
         const world = yield* make({ count: 2, nats, quick: true, seed, faults })
@@ -67,12 +67,29 @@ describe.each([{ bus: "PostgreSQL" }, { bus: "NATS" }])("presence over $bus", ({
         yield* world.show(moving, 2)
         yield* exact(world, patience)
 
+        // A clock that is 20 s off hides no member.
+        const shown = staying.seen.length
+        yield* two.setClockOff(20_000)
+        yield* world.show(moving, 3)
+        yield* exact(world, patience)
+        const hidden = staying.seen
+          .slice(shown)
+          .filter(({ members }) => !members.some(({ state }) => state.name === "moving"))
+        expect(hidden).toEqual([])
+        yield* two.setClockOff(0)
+
+        const { end, start } = world.nats ?? world.postgres
+        yield* end
+        yield* world.show(moving, 4)
+        yield* start
+        yield* exact(world, patience)
+
         const before = staying.seen.length
         const killed = performance.now()
         yield* world.endNode(two, "SIGKILL")
         yield* child.end("SIGKILL")
         world.process("process", false)
-        yield* world.show(moving, 3)
+        yield* world.show(moving, 5)
         const returned = performance.now() - killed
         yield* exact(world, patience)
         expect(performance.now() - killed).toBeGreaterThan(2000)
@@ -157,6 +174,31 @@ describe.each([{ bus: "PostgreSQL" }, { bus: "NATS" }])("presence over $bus", ({
               )
             )
           ],
+          ...([world.postgres, ...(world.nats === undefined ? [] : [world.nats])] as const).map(
+            ({ end, start }, at) =>
+              [
+                `${at === 0 ? "PostgreSQL crashes" : "NATS is killed"} and starts again`,
+                Effect.andThen(
+                  end,
+                  Effect.andThen(
+                    Effect.suspend(() => Effect.sleep(int(5000))),
+                    start
+                  )
+                )
+              ] as const
+          ),
+          [
+            "the clock of a node steps, and is set right",
+            Effect.flatMap(node, ({ setClockOff }) =>
+              Effect.andThen(
+                setClockOff((chance(0.5) ? -1 : 1) * 1000 * pick([5, 45, 3600, 86_400])),
+                Effect.andThen(
+                  Effect.suspend(() => Effect.sleep(int(6000))),
+                  setClockOff(0)
+                )
+              )
+            )
+          ],
           [
             "a node loses its clients",
             Effect.flatMap(node, ({ toDoor }) => Effect.sync(toDoor.cut))
@@ -179,7 +221,8 @@ describe.each([{ bus: "PostgreSQL" }, { bus: "NATS" }])("presence over $bus", ({
           ]
         ]
         const took: Array<string> = []
-        for (let round = 0; round < 12; round++) {
+        const stories: Array<string> = []
+        for (let round = 0; round < 16; round++) {
           const churning = yield* Effect.forkChild(
             Effect.forever(
               Effect.andThen(
@@ -204,9 +247,11 @@ describe.each([{ bus: "PostgreSQL" }, { bus: "NATS" }])("presence over $bus", ({
           for (const tab of clients.slice(-2)) yield* Effect.forkScoped(world.show(tab, n))
           const seconds = yield* exact(world, 8000 - (performance.now() - last), log.join("; "))
           took.push(seconds)
+          stories.push(log.join("; "))
         }
-        yield* Effect.log(`over ${bus}, exact after ${took.join(", ")} s`)
+        const rows = took.map((seconds, round) => `${seconds} s  ${stories[round]}`)
+        console.log([`over ${bus}, seed ${seed}, exact after`, ...rows].join("\n"))
       }).pipe(Effect.scoped),
-    900_000
+    1_200_000
   )
 })

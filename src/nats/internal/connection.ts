@@ -25,6 +25,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import { errorText } from "../../internal/errorText.ts"
 import { tlsCodes } from "../../server/internal/link/databaseRefusal.ts"
 import * as metrics from "../../server/internal/metrics.ts"
+import { tally } from "../../server/internal/tally.ts"
 import * as Reconnecting from "../../server/internal/reconnecting.ts"
 import { type NatsDeaf, NatsForbidden, NatsRefused, NatsUnreachable } from "./connectionErrors.ts"
 import type { ResolvedConnection } from "./connectionOptions.ts"
@@ -114,6 +115,7 @@ export const make = ({
   Effect.gen(function* () {
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const state = yield* SubscriptionRef.make<"up" | "down">("down")
+    yield* (yield* tally).show("natsUp", () => (SubscriptionRef.getUnsafe(state) === "up" ? 1 : 0))
     const started = yield* Deferred.make<void, NatsRefused | NatsUnreachable>()
     const listeners = new Set<Heard>()
     const renewing = Latch.makeUnsafe(false)
@@ -196,10 +198,7 @@ export const make = ({
         yield* Effect.addFinalizer(() =>
           Effect.suspend(() => {
             present = undefined
-            return Effect.andThen(
-              Metric.update(metrics.natsUp, 0),
-              SubscriptionRef.set(state, "down")
-            )
+            return SubscriptionRef.set(state, "down")
           })
         )
         for (const one of listeners) sub(made, one)
@@ -208,7 +207,6 @@ export const make = ({
         }
         maxPayload = made.info?.max_payload ?? maxPayload
         yield* onUp
-        yield* Metric.update(metrics.natsUp, 1)
         if (wasUp) yield* Metric.update(metrics.natsReconnects, 1)
         wasUp = true
         if (trouble !== undefined) yield* Effect.logInfo("The connection to NATS is up again")
@@ -253,7 +251,6 @@ export const make = ({
         }
       })
 
-    yield* Metric.update(metrics.natsUp, 0)
     const reconnecting = yield* Reconnecting.make(policy, { fromStart: false })
     yield* reconnecting(session, onFailure).pipe(
       Effect.annotateLogs("component", "effect-realtime nats"),

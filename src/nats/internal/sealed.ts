@@ -8,7 +8,6 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
-import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import type { Keys } from "../../server/internal/bus/bus.ts"
 import { CounterWindow } from "../../server/internal/bus/counterWindow.ts"
@@ -61,8 +60,7 @@ export const make = (
 ): Effect.Effect<Sealed, never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
-    const services = yield* Effect.context<never>()
-    const runFork = Effect.runForkWith(services)
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const now = () => clock.currentTimeMillisUnsafe()
     const mono = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
     const sender = newSender()
@@ -77,8 +75,11 @@ export const make = (
       const line = Effect.logWarning(drops[reason])
       runFork(Effect.annotateLogs(line, "component", "effect-realtime nats"))
     }
-    const dropped = (reason: "forged" | "late" | "replayed"): void =>
-      Metric.withAttributes(metrics.natsDropped, { reason }).updateUnsafe(1, services)
+    const dropped = yield* metrics.countBy(metrics.natsDropped, "reason", [
+      "forged",
+      "late",
+      "replayed"
+    ])
 
     /** Whether it is the first frame of its sender with this number. */
     const isNew = (of: string, number: number): boolean => {

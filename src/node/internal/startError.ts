@@ -5,12 +5,14 @@ import type { NoOutbox, NoSource } from "../../server/internal/hub/errors.ts"
 import type { InvalidOption } from "../../server/internal/options.ts"
 import type { ChannelConflict } from "../../server/internal/session/registry.ts"
 import type * as Nodes from "../../server/Nodes.ts"
+import type * as Realtime from "../../server/Realtime.ts"
 import type * as PgNodeBus from "../../server/PgNodeBus.ts"
 import type * as PgNotificationSource from "../../server/PgNotificationSource.ts"
 
 export type StartError =
   | Nodes.StartError
   | PgNodeBus.StartError
+  | Realtime.StartError
   | PgNotificationSource.StartError
   | ChannelConflict
   | InvalidOption

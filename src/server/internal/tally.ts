@@ -84,10 +84,26 @@ const gauges = {
   readerUp: [metrics.readerUp, "least"],
   readerLag: [metrics.readerLag, "most"],
   consumerLag: [metrics.consumerLag, "most"],
-  oldestTransaction: [metrics.oldestTransaction, "most"]
+  oldestTransaction: [metrics.oldestTransaction, "most"],
+  presenceSeats: [metrics.presenceSeats, "sum"],
+  busUp: [metrics.busUp, "least"],
+  busNodes: [metrics.busNodes, "least"],
+  natsUp: [metrics.natsUp, "least"]
 } as const
 
 const sessionsOfDatabase = ["link", "reader"] as const
+
+/** Counters that change so seldom that their parts update them. */
+const seldom = [
+  metrics.backlogsDropped,
+  metrics.busReceived,
+  metrics.busSent,
+  metrics.natsReconnects,
+  metrics.notificationsInvalid,
+  metrics.presenceMessages,
+  metrics.presenceWholeLists,
+  metrics.volatileDropped
+]
 
 export class Tally {
   eventsOut = 0
@@ -109,6 +125,7 @@ export class Tally {
   constructor(context?: Context.Context<never>) {
     this.#context = context
     if (context === undefined) return
+    for (const metric of seldom) metric.updateUnsafe(0, context)
     this.#count(metrics.eventsOut, () => this.eventsOut)
     this.#count(metrics.bytesIn, () => this.bytesIn)
     this.#count(metrics.bytesOut, () => this.bytesOut)

@@ -107,8 +107,8 @@ export const make = <I, R>(
           return { scope, realtime, reader, door, control, gone }
         }).pipe(Effect.provideService(OutboxReader, reader), Effect.provideContext(bus))
       }).pipe(
-        // There is a bus, and no table that could be missing.
-        Effect.catchTag(["NoControl", "NotInstalled"], Effect.die),
+        // There is a bus of its own, and no table that could be missing.
+        Effect.catchTag(["NoControl", "NotInstalled", "TopicTaken"], Effect.die),
         Effect.provideService(NotificationSource, source),
         Effect.provideContext(Context.add(services, Scope.Scope, scope))
       )

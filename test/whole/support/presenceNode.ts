@@ -21,6 +21,7 @@ import { isBusChannel } from "../../../src/server/internal/sql/schemaName.ts"
 import { setupOf } from "../../support/program.ts"
 import { random } from "../../server/support/random.ts"
 import { Room } from "./presenceChannels.ts"
+import { stepWallClock } from "./wallClock.ts"
 
 /** What the bus of a node does with what arrives. */
 interface BusFaults {
@@ -44,7 +45,13 @@ export interface NodeSetup {
   readonly seed: number
 }
 
+/** What a test orders: it sets the wall clock of the node so many milliseconds off. */
+export interface ClockOrder {
+  readonly off: number
+}
+
 const setup = setupOf<NodeSetup>()
+process.on("message", ({ off }: ClockOrder) => stepWallClock(off))
 const name = `node ${setup.index}`
 const dice = random(setup.seed)
 const { faults } = setup

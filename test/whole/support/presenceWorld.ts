@@ -14,7 +14,7 @@ import { natsServer } from "../../support/natsServer.ts"
 import { type Program, program } from "../../support/program.ts"
 import { Room } from "./presenceChannels.ts"
 import type { ClientSetup } from "./presenceClient.ts"
-import type { NodeSetup } from "./presenceNode.ts"
+import type { ClockOrder, NodeSetup } from "./presenceNode.ts"
 
 type Shown = Members.Members<Channel.MemberOf<typeof Room>>
 
@@ -23,7 +23,15 @@ export interface WorldNode extends Program {
   readonly toBus: Hop
   /** Between the node and its clients. */
   readonly toDoor: Hop
+  /** Sets its wall clock so many milliseconds off, until it starts again. */
+  readonly setClockOff: (off: number) => Effect.Effect<void>
   isUp: boolean
+}
+
+/** A server that a test ends without a word, and starts again. */
+export interface Server {
+  readonly end: Effect.Effect<void>
+  readonly start: Effect.Effect<void>
 }
 
 /** A client of this process. */
@@ -45,6 +53,15 @@ export class World {
   readonly clients: Array<WorldClient> = []
   /** The names of members that are open now, each with its newest state. */
   readonly truth = new Map<string, number>()
+
+  readonly postgres: Server
+  /** Where the nodes have one. */
+  readonly nats: Server | undefined
+
+  constructor(postgres: Server, nats: Server | undefined) {
+    this.postgres = postgres
+    this.nats = nats
+  }
 
   /** Shows a state of a client to the others, now or when it is connected again. */
   readonly show = (client: WorldClient, n: number): Effect.Effect<void> =>
@@ -162,7 +179,10 @@ export const make = (
       Effect.provide(PgClient.layer({ url: Redacted.make(postgres.url) }))
     )
     const nats = options.nats ? yield* natsServer() : undefined
-    const world = new World()
+    const world = new World(
+      { end: postgres.stop("immediate"), start: Effect.orDie(postgres.start) },
+      nats && { end: nats.stop, start: nats.start }
+    )
     const start = (index: number) =>
       Effect.gen(function* () {
         const toBus = yield* hop(
@@ -187,7 +207,8 @@ export const make = (
         }
         const running = yield* program(file("presenceNode"), setup)
         const toDoor = yield* hop({ host: "127.0.0.1", port })
-        return { ...running, toBus, toDoor, isUp: true }
+        const setClockOff = (off: number) => running.send({ off } satisfies ClockOrder)
+        return { ...running, toBus, toDoor, setClockOff, isUp: true }
       })
     const nodes = yield* Effect.forEach(Array.from({ length: options.count }).keys(), start, {
       concurrency: "unbounded"

@@ -27,30 +27,27 @@ export interface Prover extends Pick<Application, "authenticate"> {
   readonly refuses: (principal: Principal) => boolean
 }
 
-/** The result of `prove` if the identity was revoked meanwhile. */
+/** In the place of a principal that was revoked meanwhile. */
 export const revoked: unique symbol = Symbol("revoked")
 
 const undecided = "The server could not authenticate the client in time: try again later."
 const failed = "The server failed to authenticate the client: try again later."
 
+/** Calls `accept` in the step in which the client is known not to be revoked, or to be. */
 export const prove = (
   { authenticate, clock, failed: say, limits, refuses, revocations }: Prover,
-  credentials: Credentials
-): Effect.Effect<Principal | typeof revoked, Refusal> => {
+  credentials: Credentials,
+  accept: (principal: Principal | typeof revoked) => void
+): Effect.Effect<void, Refusal> => {
   if (authenticate === undefined) {
     return Effect.fail(refusal("auth/invalid", "The server does not take tokens."))
   }
   return Effect.suspend(() => {
     const mark = revocations.mark()
-    return within(authenticate(credentials), limits.authorizeTimeout).pipe(
-      Effect.map((principal) =>
-        revocations.since(principal.key, mark) || refuses(principal) ? revoked : principal
-      ),
-      Effect.filterOrFail(
-        (principal) => principal === revoked || principal.expiresAt > clock(),
-        () => new AuthRefused({ code: "auth/expired" })
-      )
-    )
+    return Effect.map(within(authenticate(credentials), limits.authorizeTimeout), (principal) => ({
+      principal,
+      mark
+    }))
   }).pipe(
     Effect.catchCause((cause) => {
       const error = Cause.squash(cause)
@@ -69,6 +66,12 @@ export const prove = (
             : refusal("server/internal", failed)
         )
       )
+    }),
+    Effect.flatMap(({ mark, principal }) => {
+      if (revocations.since(principal.key, mark) || refuses(principal)) accept(revoked)
+      else if (principal.expiresAt > clock()) accept(principal)
+      else return Effect.fail(refusal("auth/expired"))
+      return Effect.void
     })
   )
 }

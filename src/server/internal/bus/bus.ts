@@ -8,7 +8,6 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
-import * as Metric from "effect/Metric"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -24,6 +23,7 @@ import {
   TopicTaken
 } from "../../NodeBus.ts"
 import * as metrics from "../metrics.ts"
+import { tally as tallyOfFiber } from "../tally.ts"
 import type { BusTimes } from "./busOptions.ts"
 import type { Carrier } from "./carrier.ts"
 import { CounterWindow } from "./counterWindow.ts"
@@ -68,8 +68,22 @@ const doubtEvery = 1000
 /** Milliseconds between two log lines of one reason. */
 const sayEvery = 60_000
 
+/** Why the bus drops what it received, or has to send. */
+const dropReasons = [
+  "forged",
+  "late",
+  "replayed",
+  "over",
+  "malformed",
+  "incomplete",
+  "too-large",
+  "full",
+  "unsent"
+] as const
+type DropReason = (typeof dropReasons)[number]
+
 /** What the log says of what the bus drops. The other reasons are usual. */
-const drops: Readonly<Record<string, string>> = {
+const drops: { readonly [Reason in DropReason]?: string } = {
   forged:
     "The bus received a message that no node of this database encrypted. Any role that can log in may send such, and it does nothing. If other nodes are missing, compare their secret: it is read from the database each 10 s.",
   late: `The bus dropped a message whose time is more than ${maxOff / 1000} s off. Set the clocks of the nodes: they do not hear each other otherwise.`,
@@ -91,6 +105,8 @@ export const make = (
     const mono = () => Number(clock.monotonicTimeNanosUnsafe() / 1000n) / 1000
     const now = () => clock.currentTimeMillisUnsafe()
     const state = yield* SubscriptionRef.make<BusState>("down")
+    const tally = yield* tallyOfFiber
+    yield* tally.show("busUp", () => (SubscriptionRef.getUnsafe(state) === "up" ? 1 : 0))
     const parts = new Map<string, Part>()
     const waiting = new Waiting()
     const some = Latch.makeUnsafe(false)
@@ -115,8 +131,9 @@ export const make = (
       said.set(reason, at)
       log(line)
     }
-    const dropped = (reason: string, count = 1): void => {
-      Metric.withAttributes(metrics.busDropped, { reason }).updateUnsafe(count, services)
+    const count = yield* metrics.countBy(metrics.busDropped, "reason", dropReasons)
+    const dropped = (reason: DropReason, more = 1): void => {
+      count(reason, more)
       const line = drops[reason]
       if (line !== undefined) say(reason, line)
     }
@@ -132,12 +149,14 @@ export const make = (
 
     const changed = (change: NodeChange): void => {
       for (const [topic, part] of parts) hand(topic, () => part.changed?.(change))
-      metrics.busNodes.updateUnsafe(here(), services)
     }
     const members = new KnownNodes(times, changed)
     /** They are no nodes, and what they sent is taken once as well. */
     const guests = new KnownNodes(times, () => undefined)
-    const here = () => members.list(mono()).filter((one) => one.state === "here").length
+    yield* tally.show(
+      "busNodes",
+      () => members.list(mono()).filter((one) => one.state === "here").length
+    )
 
     // --- receiving ---------------------------------------------------------------------------------
 
@@ -253,7 +272,6 @@ export const make = (
         const before = yield* SubscriptionRef.get(state)
         if (before === next) return
         yield* SubscriptionRef.set(state, next)
-        metrics.busUp.updateUnsafe(next === "up" ? 1 : 0, services)
         if (next === "up" && !heardOwn) yield* Effect.logDebug(why)
         else yield* next === "up" ? Effect.logInfo(why) : Effect.logWarning(why)
       }).pipe(Effect.annotateLogs("component", "effect-realtime bus"))
@@ -357,8 +375,8 @@ export const make = (
       nodes: Effect.sync(() => members.list(mono())),
       join: (topic, part) =>
         Effect.acquireRelease(
-          Effect.sync(() => {
-            if (parts.has(topic)) throw new TopicTaken({ topic })
+          Effect.gen(function* () {
+            if (parts.has(topic)) return yield* new TopicTaken({ topic })
             parts.set(topic, part)
             for (const { incarnation, name, state } of members.list(mono())) {
               if (state !== "here") continue

@@ -27,6 +27,7 @@ import { SchemaName } from "../sql/schemaName.ts"
 import { tally } from "../tally.ts"
 import { NoControl, RevokeFailed } from "./controlErrors.ts"
 import * as Questions from "./questions.ts"
+import * as ReadBeside from "./readBeside.ts"
 import * as List from "./revocationList.ts"
 import {
   checkExpiry,
@@ -218,8 +219,9 @@ const inDatabase: Effect.Effect<RevocationStore, NoControl> = Effect.gen(functio
   const sql = Option.getOrUndefined(yield* Effect.serviceOption(PgClient))
   if (sql === undefined) return yield* new NoControl({ missing: "PgClient" })
   const client = yield* objects(sql)
+  const read = yield* ReadBeside.make(sql)
   return {
-    read: (after) => client.unsafe<List.RevocationRow>(revocationsStatement, [after]),
+    read: (after) => read<List.RevocationRow>(revocationsStatement, [after]),
     add: (kind, name, expires) =>
       // Relative to the clock of the database, which dates the row.
       expires === undefined

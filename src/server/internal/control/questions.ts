@@ -79,17 +79,20 @@ export const make = (
       )
     }
 
-    send = yield* bus.join(topic, {
-      receive: (content, from) => {
-        const question = idOf(content, "question")
-        if (question !== undefined) {
-          return asked(question, (content as { readonly command?: unknown }).command, from)
+    // No other part has the topic: a second server with control is refused before.
+    send = yield* Effect.orDie(
+      bus.join(topic, {
+        receive: (content, from) => {
+          const question = idOf(content, "question")
+          if (question !== undefined) {
+            return asked(question, (content as { readonly command?: unknown }).command, from)
+          }
+          const one = open.get(idOf(content, "reply") ?? -1)
+          one?.answers.set(from.incarnation, (content as { readonly answer?: unknown }).answer)
+          one?.heard.openUnsafe()
         }
-        const one = open.get(idOf(content, "reply") ?? -1)
-        one?.answers.set(from.incarnation, (content as { readonly answer?: unknown }).answer)
-        one?.heard.openUnsafe()
-      }
-    })
+      })
+    )
 
     const asking = (id: number, command: Schema.Json, within: number) =>
       Effect.gen(function* () {

@@ -11,7 +11,6 @@ import type * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
-import * as Metric from "effect/Metric"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
@@ -178,17 +177,10 @@ export const make = <I, R>(
       )
 
     const voice = new Voice(limits, yield* LogWords)
-    /** A counter for each reason, there from the start. */
-    const counters = new Map(
-      refusalReasons.map((reason) => {
-        const counter = Metric.withAttributes(metrics.refused, { reason })
-        counter.updateUnsafe(0, services)
-        return [reason, counter]
-      })
-    )
+    const reasons = new Set(refusalReasons)
+    const count = yield* metrics.countBy(metrics.refused, "reason", refusalReasons)
     const countRefused = (reason: string, most?: number, why?: string): void => {
-      const counter = counters.get(reason) ?? counters.get("other")!
-      counter.updateUnsafe(1, services)
+      count(reasons.has(reason) ? reason : "other")
       // While the source is down, every wait for it times out, and the source itself logs its loss.
       if (reason === "sourceTimeout" && !sourceIsUp) return
       const line = voice.refused(reason, now(), most, why)

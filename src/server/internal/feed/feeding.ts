@@ -7,7 +7,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
+import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
@@ -135,17 +135,24 @@ export const make = (
       Effect.gen(function* () {
         if (joined?.identity === identity) return
         const before = joined
-        joined = { identity, scope: yield* Scope.fork(scope) }
-        if (before !== undefined) yield* Scope.close(before.scope, Effect.runSyncExit(Effect.void))
-        feed = yield* Scope.provide(
-          carrier.join(identity, {
-            tick: (text) => node.receiveTick(text),
-            page: (text) => node.receivePage(text)
-          }),
-          joined.scope
+        joined = feed = undefined
+        if (before !== undefined) yield* Scope.close(before.scope, Exit.void)
+        const own = yield* Scope.fork(scope)
+        yield* Effect.gen(function* () {
+          feed = yield* Scope.provide(
+            carrier.join(identity, {
+              tick: (text) => node.receiveTick(text),
+              page: (text) => node.receivePage(text)
+            }),
+            own
+          )
+          for (const channel of followers.channels) feed.follow(channel)
+          yield* Effect.forkIn(candidate, own)
+          joined = { identity, scope: own }
+        }).pipe(
+          // A session that is lost meanwhile has not joined: the next one joins anew.
+          Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
         )
-        for (const channel of followers.channels) feed.follow(channel)
-        yield* Effect.forkIn(candidate, joined.scope)
       })
 
     const sent = (look: Look): void => {
@@ -161,25 +168,20 @@ export const make = (
     }
 
     const counted = { fed: 0, repaired: 0, refused: 0 }
-    const count = Effect.suspend(() =>
-      Effect.forEach(
-        Object.keys(counted) as ReadonlyArray<keyof typeof counted>,
-        (outcome) => {
-          const more = node.counts[outcome] - counted[outcome]
-          counted[outcome] += more
-          return more === 0
-            ? Effect.void
-            : Metric.update(Metric.withAttributes(metrics.feedTicks, { outcome }), more)
-        },
-        { discard: true }
-      )
-    )
+    const outcomes = ["fed", "repaired", "refused"] as const
+    const countTicks = yield* metrics.countBy(metrics.feedTicks, "outcome", outcomes)
+    const count = (): void => {
+      for (const outcome of outcomes) {
+        countTicks(outcome, node.counts[outcome] - counted[outcome])
+        counted[outcome] = node.counts[outcome]
+      }
+    }
 
     let wasFed = false
     const pause: Feeding["pause"] = (own, isAsked) =>
       Effect.gen(function* () {
         node.busy = false
-        yield* count
+        count()
         const until = now() + restEvery
         while (true) {
           if (reads()) {

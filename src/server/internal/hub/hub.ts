@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as Channel from "../../../Channel.ts"
 import type { NotificationSource, SourceState } from "../../NotificationSource.ts"
+import type { TopicTaken } from "../../NodeBus.ts"
 import type { OutboxReader } from "../../OutboxReader.ts"
 import type { Delivery, ReadyError } from "./delivery.ts"
 import * as Durable from "./durable.ts"
@@ -40,7 +41,7 @@ export const make = (
   source: NotificationSource["Service"] | undefined,
   outbox: OutboxReader["Service"] | undefined,
   options: HubOptions
-): Effect.Effect<Hub, never, Scope.Scope> =>
+): Effect.Effect<Hub, TopicTaken, Scope.Scope> =>
   Effect.gen(function* () {
     const tally = yield* tallyOfFiber
     const openChannels = new OpenChannels(options, tally)

@@ -101,6 +101,8 @@ export class Pump<in Item> {
   /** Completes when a notification arrives. */
   get #arrival(): Effect.Effect<void> {
     return Effect.callback<void>((resume) => {
+      // It may have arrived before this step.
+      if (this.#touched.length > 0) return resume(Effect.void)
       this.#wake = () => {
         this.#wake = undefined
         resume(Effect.void)

@@ -4,9 +4,18 @@ import type * as Channel from "../../../Channel.ts"
 import { realtime as Defaults } from "../../../internal/defaults.ts"
 import type { RealtimeEvent } from "../../../RealtimeEvent.ts"
 import type { OutboxReader } from "../../OutboxReader.ts"
-import { count, millis } from "../options.ts"
+import type { TopicTaken } from "../../NodeBus.ts"
+import { count, type InvalidOption, millis } from "../options.ts"
 import { ringLimits } from "../ringLimits.ts"
 import type { HubOptions } from "./hub.ts"
+
+/**
+ * Why a node has no hub.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type StartError = InvalidOption | TopicTaken
 
 /**
  * Options of `layer`, `layerDurable` and `make`.

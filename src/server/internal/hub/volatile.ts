@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
 import * as Cursor from "../../../internal/cursorText.ts"
 import { PayloadTooLarge } from "../../../RealtimeError.ts"
+import type { TopicTaken } from "../../NodeBus.ts"
 import { type Delivery, unfiltered } from "./delivery.ts"
 import { Told } from "./gapCounter.ts"
 import { ofNothing } from "./history.ts"
@@ -24,7 +25,7 @@ const maxVolatileBytes = 512 * 1024
 export const make = (
   openChannels: OpenChannels,
   { batchWindow }: { readonly batchWindow: number }
-): Effect.Effect<Delivery, never, Scope.Scope> =>
+): Effect.Effect<Delivery, TopicTaken, Scope.Scope> =>
   Effect.gen(function* () {
     const told = new Told("is dropped")
     const { tally } = openChannels

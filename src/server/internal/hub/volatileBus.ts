@@ -10,7 +10,7 @@ import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as metrics from "../metrics.ts"
-import { NodeBus } from "../../NodeBus.ts"
+import { NodeBus, type TopicTaken } from "../../NodeBus.ts"
 import { Newest } from "./newest.ts"
 import type { VolatileEvent } from "./volatileChannel.ts"
 
@@ -32,8 +32,8 @@ export type SendOn = (name: string, key: () => string, event: VolatileEvent) => 
 /** Without a bus in the context nothing is sent. */
 export const make = (
   enter: (name: string, event: VolatileEvent) => void
-): Effect.Effect<SendOn, never, Scope.Scope> =>
-  Effect.gen(function* (): Effect.fn.Return<SendOn, never, Scope.Scope> {
+): Effect.Effect<SendOn, TopicTaken, Scope.Scope> =>
+  Effect.gen(function* (): Effect.fn.Return<SendOn, TopicTaken, Scope.Scope> {
     const bus = Option.getOrUndefined(yield* Effect.serviceOption(NodeBus))
     if (bus === undefined) return () => undefined
     const clock = yield* Clock.Clock

@@ -138,8 +138,9 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
         const [other] = of
         if (other === undefined && !channel.startsWith("table_updates_")) return
         told.add(channel)
-        // Watched since the first read.
-        const now = (yield* read) ?? []
+        // Watched since the first read. A read that fails says nothing, and the next one may.
+        const now =
+          (yield* Effect.tapCause(read, () => Effect.sync(() => told.delete(channel)))) ?? []
         if (now.some((table) => table.channel === channel && table.delivery === own)) return
         yield* Effect.logWarning(unreachedText(own, channel, other))
       }).pipe(Effect.ignore, Effect.forkIn(scope), Effect.asVoid)

@@ -187,17 +187,19 @@ export const work = (
     let looked: Looked | undefined
     while (true) {
       yield* ticks.finish(settings)
+      // Here the tick is handed out whole: a fed node may have a part of the next one after the pause.
+      const before = yield* Clock.currentTimeMillis
+      // Early enough that the last position is never older than the oldest message kept.
+      if (before - lasting.toldAt >= Math.min(options.positionInterval, settings.retention / 4)) {
+        lasting.toldAt = before
+        const { end, tick } = lasting.tail!
+        followers.tell({ _tag: "Position", cursor: end, tick })
+      }
       const next = yield* feeding.pause(
         pace.pause(settings.wake, looked),
         () => lasting.waiting.length > 0
       )
       const time = yield* Clock.currentTimeMillis
-      // Early enough that the last position is never older than the oldest message kept.
-      if (time - lasting.toldAt >= Math.min(options.positionInterval, settings.retention / 4)) {
-        lasting.toldAt = time
-        const { end, tick } = lasting.tail!
-        followers.tell({ _tag: "Position", cursor: end, tick })
-      }
       if (time - openedAt >= Upkeep.every(settings.retention)) {
         openedAt = time
         settings = yield* opened

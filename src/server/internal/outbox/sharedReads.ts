@@ -57,14 +57,11 @@ export class SharedReads<A, E> {
   get(key: string, read: Reading<A, E>, lease: Lease | undefined): Effect.Effect<A, E> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen({ self: this }, function* () {
-        const one = this.#running.get(key) ?? (yield* this.#begin(key, read))
-        one.holders++
-        let held = true
-        const giveBack = () => {
-          if (!held) return
-          held = false
-          this.#leave(key, one)
-        }
+        const known = this.#running.get(key)
+        const one = known ?? this.#add(key)
+        // In this step: while the read begins, another caller may come and leave.
+        const giveBack = this.#hold(key, one)
+        if (known === undefined) yield* this.#begin(key, one, read)
         const exit = yield* Effect.exit(restore(Deferred.await(one.result)))
         if (Exit.isSuccess(exit) && lease !== undefined) lease.hold(giveBack)
         else giveBack()
@@ -73,15 +70,30 @@ export class SharedReads<A, E> {
     )
   }
 
-  #begin(key: string, read: Reading<A, E>): Effect.Effect<Running<A, E>> {
+  /** One holder more. Returns the function that ends its hold. */
+  #hold(key: string, one: Running<A, E>): () => void {
+    one.holders++
+    let held = true
+    return () => {
+      if (!held) return
+      held = false
+      this.#leave(key, one)
+    }
+  }
+
+  #add(key: string): Running<A, E> {
+    const one: Running<A, E> = {
+      result: Deferred.makeUnsafe(),
+      holders: 0,
+      fiber: undefined,
+      free: () => undefined
+    }
+    this.#running.set(key, one)
+    return one
+  }
+
+  #begin(key: string, one: Running<A, E>, read: Reading<A, E>): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
-      const one: Running<A, E> = {
-        result: Deferred.makeUnsafe(),
-        holders: 0,
-        fiber: undefined,
-        free: () => undefined
-      }
-      this.#running.set(key, one)
       const reading = read((free) => {
         one.free = free
       })
@@ -100,7 +112,6 @@ export class SharedReads<A, E> {
         Effect.asVoid,
         Effect.forkIn(this.#scope)
       )
-      return one
     })
   }
 

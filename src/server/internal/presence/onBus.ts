@@ -7,33 +7,29 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
-import { NodeBus, type Send } from "../../NodeBus.ts"
+import { NodeBus, type Send, type TopicTaken } from "../../NodeBus.ts"
 import * as metrics from "../metrics.ts"
+import { tally } from "../tally.ts"
 import { Presence, type PresenceOptions } from "./presence.ts"
 
 /** Milliseconds until presence goes on after a defect. */
 const afterDefect = 1000
 
-export const make = (options: PresenceOptions): Effect.Effect<Presence, never, Scope.Scope> =>
+export const make = (options: PresenceOptions): Effect.Effect<Presence, TopicTaken, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const bus = Option.getOrUndefined(yield* Effect.serviceOption(NodeBus))
     const services = yield* Effect.context<never>()
-    let seats = 0
     const presence = new Presence(
       options,
       () => Number(clock.monotonicTimeNanosUnsafe() / 1000n) / 1000,
       {
         message: () => metrics.presenceMessages.updateUnsafe(1, services),
-        whole: () => metrics.presenceWholeLists.updateUnsafe(1, services),
-        seats: (count) => {
-          if (count === seats) return
-          seats = count
-          metrics.presenceSeats.updateUnsafe(count, services)
-        }
+        whole: () => metrics.presenceWholeLists.updateUnsafe(1, services)
       },
       bus?.self
     )
+    yield* (yield* tally).show("presenceSeats", () => presence.seats)
     if (bus === undefined) presence.name(randomBytes(18).toString("base64url"))
     else {
       let send: Send = () => undefined

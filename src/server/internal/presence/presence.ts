@@ -32,8 +32,6 @@ export const maxMemberBytes = 2048
 export interface PresenceMeter {
   readonly message: () => void
   readonly whole: () => void
-  /** The number of seats of this node. */
-  readonly seats: (count: number) => void
 }
 
 /** A seat of this node. */
@@ -162,6 +160,11 @@ export class Presence {
     if (room.isEmpty && this.#rooms.get(room.name) === room) this.#rooms.delete(room.name)
   }
 
+  /** The number of own seats. */
+  get seats(): number {
+    return this.#own.size
+  }
+
   // --- own seats -----------------------------------------------------------------------------------
 
   /** Makes a member, or adds to one, with a state as JSON text. */
@@ -174,7 +177,6 @@ export class Presence {
     const seat: Seat = { channel, member, stamp: ++this.#stamp, id, state, away: undefined }
     const own = new OwnSeat(key, channel, holder, seat)
     this.#own.set(id, own)
-    this.#meter.seats(this.#own.size)
     if (hidden) {
       own.waits = own.hidden = true
       this.#later(this.#hidden, own, this.#rest)
@@ -208,7 +210,6 @@ export class Presence {
     this.#leaving.delete(own)
     this.#hidden.delete(own)
     this.#own.delete(own.seat.id)
-    this.#meter.seats(this.#own.size)
     if (own.hidden) return
     // A session that is still here may join again.
     if (own.isOpen) this.#later(this.#resting, restOf(own.channel, own.holder), this.#rest)

@@ -28,6 +28,14 @@ const putsOut: ReadonlySet<number> = new Set(
   [closeCodes.revoked, closeCodes.forbidden, closeCodes.removed].map(({ code }) => code)
 )
 
+/** A member of a presence channel that the session shows. */
+export interface SeatedMember {
+  /** It leaves at once: the client lost its rights, and its socket is about to be closed. */
+  readonly absent: () => void
+  /** It leaves after the grace: silence has closed the socket. */
+  readonly away: () => void
+}
+
 export class Port<Frame = unknown> {
   readonly context: SessionContext
   /** The id of the session. */
@@ -42,10 +50,8 @@ export class Port<Frame = unknown> {
   /** Fibers that are running. */
   #fibers: Set<Fiber.Fiber<void>> | undefined
   #life: "on" | "stopped" | "ended" = "on"
-  /** What members do as soon as silence closes the socket; `undefined` without one. */
-  silenced: Set<() => void> | undefined
-  /** Called when the client loses its rights, before the socket is closed. */
-  #leaving: Set<() => void> | undefined
+  /** The members of the session; `undefined` without one. */
+  #members: Set<SeatedMember> | undefined
 
   constructor(session: string, peer: Peer, context: SessionContext, now: number) {
     this.session = session
@@ -150,11 +156,20 @@ export class Port<Frame = unknown> {
     return this.#life === "ended"
   }
 
-  /** Calls `leave` when the client loses its rights. Returns what calls it off. */
-  whenPutOut(leave: () => void): () => void {
-    const leaving = (this.#leaving ??= new Set())
-    leaving.add(leave)
-    return () => void leaving.delete(leave)
+  /** Tells a member of a presence channel what becomes of the session, until `stand`. */
+  seat(member: SeatedMember): void {
+    this.#members ??= new Set()
+    this.#members.add(member)
+  }
+
+  stand(member: SeatedMember): void {
+    this.#members?.delete(member)
+  }
+
+  /** Closes a socket on which nothing is heard. Such a client does not answer, so it ends later. */
+  closeSilent(): void {
+    this.close("nothingHeard", "pingTimeout")
+    for (const member of this.#members ?? []) member.away()
   }
 
   /** Closes the socket with the code's sentence and `detail`. The first close wins. */
@@ -169,7 +184,7 @@ export class Port<Frame = unknown> {
       this.context.refused(limit ?? String(code))
       this.#life = "stopped"
     }
-    if (putsOut.has(code)) for (const leave of this.#leaving ?? []) leave()
+    if (putsOut.has(code)) for (const member of this.#members ?? []) member.absent()
     this.peer.close(code, reason)
     // Resumes reading for the answer to the close frame.
     if (this.#paused) this.peer.resume()

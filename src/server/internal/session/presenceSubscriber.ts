@@ -10,10 +10,10 @@ import type { View, ViewJoin } from "../hub/view.ts"
 import type { SeatHolder } from "../presence/names.ts"
 import type { OwnSeat, Presence } from "../presence/presence.ts"
 import type { Room, Watcher } from "../presence/room.ts"
-import type { Port } from "./port.ts"
+import type { Port, SeatedMember } from "./port.ts"
 import type { Sent } from "./publishing.ts"
 
-export class PresenceSubscriber<E = never> implements Watcher {
+export class PresenceSubscriber<E = never> implements Watcher, SeatedMember {
   readonly #view: View<E>
   readonly #port: Port
   readonly #presence: Presence
@@ -21,7 +21,6 @@ export class PresenceSubscriber<E = never> implements Watcher {
   #room: Room | undefined
   #seat: OwnSeat | undefined
   #left = false
-  #stays: (() => void) | undefined
   /** Whether differences were dropped, so that everything follows. */
   #behind = false
   /** What the client sent last of itself. */
@@ -87,10 +86,7 @@ export class PresenceSubscriber<E = never> implements Watcher {
         state
       )
       this.#seat = seat
-      this.#port.silenced ??= new Set()
-      this.#port.silenced.add(this.#away)
-      // The grace is for a client that may return.
-      this.#stays = this.#port.whenPutOut(() => this.absent())
+      this.#port.seat(this)
       this.#room.joined(this)
     }
     return this.member
@@ -117,17 +113,15 @@ export class PresenceSubscriber<E = never> implements Watcher {
     if (room !== undefined) this.#presence.leaveRoom(room)
   }
 
-  /** Begins the grace. */
-  readonly #away = (): void => {
+  /** Begins the grace, which is for a client that may return. */
+  away(): void {
     if (this.#seat !== undefined) this.#presence.away(this.#seat)
   }
 
   #stand(): OwnSeat | undefined {
     const seat = this.#seat
-    this.#stays?.()
-    this.#stays = undefined
+    this.#port.stand(this)
     this.#seat = undefined
-    this.#port.silenced?.delete(this.#away)
     this.sent = undefined
     return seat
   }

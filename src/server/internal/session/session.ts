@@ -154,10 +154,7 @@ export class Session implements Patient {
       case "tokenExpired":
         return this.port.close("tokenExpired")
       case "nothingHeard":
-        this.port.close("nothingHeard", "pingTimeout")
-        // Such a client does not answer the close, so the end of the socket is later.
-        this.port.silenced?.forEach((act) => act())
-        return
+        return this.port.closeSilent()
     }
   }
 
@@ -281,17 +278,18 @@ export class Session implements Patient {
     if (this.#context.authenticate === undefined) return this.#welcome(anonymous)
     this.port.unanswered.holdEarly()
     return this.port.fork(
-      Effect.match(this.#prove(token), {
-        onFailure: (refused) => {
+      this.#prove(
+        token,
+        (principal) => {
+          if (principal === revoked) this.port.close("revoked")
+          else this.#welcome(principal)
+        },
+        (refused) => {
           this.port.sendError(undefined, refused)
           const [name, detail] = closeFor(refused)
           this.port.close(name, undefined, detail)
-        },
-        onSuccess: (principal) => {
-          if (principal === revoked) this.port.close("revoked")
-          else this.#welcome(principal)
         }
-      })
+      )
     )
   }
 
@@ -352,15 +350,20 @@ export class Session implements Patient {
     }
     return this.#requests.enqueue(
       id,
-      Effect.match(this.#prove(token), {
-        onFailure: (refused) => this.port.refuse(id, refused),
-        onSuccess: accept
-      })
+      this.#prove(token, accept, (refused) => this.port.refuse(id, refused))
     )
   }
 
-  #prove(token: string | undefined) {
-    return prove(this.#context, { ...this.#credentials, token })
+  #prove(
+    token: string | undefined,
+    accept: (principal: Principal | typeof revoked) => void,
+    reject: (refused: Refusal) => void
+  ): Effect.Effect<void> {
+    const proved = prove(this.#context, { ...this.#credentials, token }, accept)
+    return Effect.matchEffect(proved, {
+      onFailure: (refused) => Effect.sync(() => reject(refused)),
+      onSuccess: () => Effect.void
+    })
   }
 
   #expires(): { readonly expires?: number } {

@@ -153,10 +153,11 @@ export class SubscriptionStates {
           // For a gap that has another one behind it now: the state is read for that one.
           if (this.#gap !== after) return this.#next()
           if (after !== undefined || this.#fresh) return this.#options.lost(cause)
+          // Each one is answered here, also when the client leaves meanwhile.
           const refused = Effect.forEach(this.#ids.splice(0), (id) =>
             this.#options.refuse(id, cause)
           )
-          return Effect.andThen(refused, this.#next())
+          return Effect.andThen(Effect.uninterruptible(refused), this.#next())
         },
         onSuccess: (state) => {
           this.#take(state, lease, after)

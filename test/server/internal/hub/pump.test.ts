@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Effect, Schema } from "effect"
+import { Clock, Effect, Fiber, Scheduler, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../../../src/Channel.ts"
 import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
@@ -51,6 +51,30 @@ const pumping = (options: { readonly millis?: number; readonly window?: number }
   })
 
 describe("Pump", () => {
+  it.effect("the pump delivers what arrives between its look and its wait", () =>
+    Effect.gen(function* () {
+      const budget = new Budget({ events: 256, maxAge: 120_000, bytes: 1_000_000 })
+      for (let turns = 0; turns < 20; turns++) {
+        const channel = new LiveChannel("orders", budget, new Told())
+        const delivered: Array<unknown> = []
+        channel.view(Channel.make("orders", Schema.Int)).subscribe({
+          offer: ({ events }) => void delivered.push(...events.map(({ payload }) => payload))
+        })
+        const pump = new Pump.Pump<Heard>(0)
+        const running = yield* pump.run.pipe(
+          // The fiber yields after each of its operations.
+          Effect.provideService(Scheduler.MaxOpsBeforeYield, 3),
+          Effect.forkChild({ startImmediately: true })
+        )
+        for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
+        pump.push(channel, "1")
+        for (let turn = 0; turn < 20; turn++) yield* Effect.yieldNow
+        expect(delivered, `after ${turns} turns`).toEqual([1])
+        yield* Fiber.interrupt(running)
+      }
+    })
+  )
+
   it.effect("the pump delivers pushes of one turn in one batch, and a later push at once", () =>
     Effect.gen(function* () {
       const { arrive, delivered } = yield* pumping({})
