@@ -6,16 +6,16 @@ import * as Logger from "effect/Logger"
 import * as Command from "effect/cli/Command"
 import { schemaNameFault, usual } from "../../server/internal/sql/schemaName.ts"
 import * as Config from "../gateway/config.ts"
-import { faultOf } from "../gateway/faults.ts"
 import { joined, type Name } from "../gateway/given.ts"
 import { settings } from "../gateway/settings.ts"
 import { warnOfUnknown } from "../gateway/variables.ts"
 import { failedBy } from "../shared/database.ts"
-import { serverUntilSignal, wrongUsage } from "../shared/exit.ts"
+import { failed, serverUntilSignal, wrongUsage } from "../shared/exit.ts"
 import { flagsOf, type FlagValues, spelledOf, valuesOf } from "../shared/setting.ts"
 
 /** The part with the server, which the help of all commands does not wait for. */
-const load = () => import("../gateway/gateway.ts")
+const load = () =>
+  Promise.all([import("../gateway/gateway.ts"), import("../gateway/faults.ts")] as const)
 
 const read = (path: string, place: string) =>
   FileSystem.FileSystem.use((fs) => fs.readFileString(path)).pipe(
@@ -38,6 +38,11 @@ const configOf = Effect.fnUntraced(function* (given: FlagValues) {
     }))
   const path = valueOf<string>("config")
   const file = path === undefined ? {} : yield* read(path, by.get("config")!.place)
+  if (file.database !== undefined && by.has("database")) {
+    yield* Effect.logWarning(
+      `The database is that of ${by.get("database")!.place}, and not that of ${path}, because a flag and a variable are stronger than the file.`
+    )
+  }
   const ofOneValue = new Map(
     [...spelled].filter(([{ key }]) => key !== "channels" && key !== "tables")
   )
@@ -81,9 +86,15 @@ export const serveCommand = Command.make(
       const fault = schemaNameFault(schema)
       if (fault !== undefined) return yield* wrongUsage(`${config.placeOf("schema")}: ${fault}`)
       yield* serverUntilSignal
-      const { open } = yield* Effect.promise(load)
+      const [{ open }, { faultOf, sentenceOf }] = yield* Effect.promise(load)
       yield* open({ config, database, schema }).pipe(
-        Effect.mapError((error) => faultOf(config, error) ?? failedBy(schema)(error)),
+        Effect.mapError((error) => {
+          const sentence = sentenceOf(error)
+          return (
+            faultOf(config, error) ??
+            (sentence === undefined ? failedBy(schema)(error) : failed(sentence))
+          )
+        }),
         Effect.flatMap((url) => Console.log(`ready ${url}`))
       )
       return yield* Effect.never

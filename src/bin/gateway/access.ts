@@ -16,6 +16,8 @@ export interface Served {
   readonly definition: Channel.Definition
   readonly read: Access | undefined
   readonly publish: Access | undefined
+  /** Of a table: whether a column can have a value. */
+  readonly fits?: ((column: string, value: unknown) => boolean) | undefined
 }
 
 type Value = string | number | boolean
@@ -32,15 +34,17 @@ const valuesOf = (claims: Claims, claim: string): ReadonlyArray<Value> => {
 const allows = (
   access: Access | undefined,
   { claims }: Client,
-  params: unknown
+  params: unknown,
+  fits: Served["fits"]
 ): boolean | Limited => {
   if (access === undefined) return false
   if (access === "any") return true
   if (claims === undefined) return false
   if (access === "signed-in") return true
   const values = valuesOf(claims, access.claim)
-  return access.column !== undefined
-    ? { where: { [access.column]: values } }
+  const { column } = access
+  return column !== undefined
+    ? { where: { [column]: values.filter((value) => fits?.(column, value) !== false) } }
     : values.some((value) => String(value) === params)
 }
 
@@ -52,6 +56,8 @@ export const authorizer = (served: ReadonlyArray<Served>) => {
     publish: "publish",
     present: "publish"
   }
-  return ({ action, definition, identity, params }: Request<Client>): boolean | Limited =>
-    allows(accesses.get(definition)?.[of[action]], identity, params)
+  return ({ action, definition, identity, params }: Request<Client>): boolean | Limited => {
+    const one = accesses.get(definition)
+    return allows(one?.[of[action]], identity, params, one?.fits)
+  }
 }

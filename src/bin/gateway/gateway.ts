@@ -25,6 +25,7 @@ import { LogWords } from "../../server/internal/limits/boundedLog.ts"
 import { checkOptions, resolveLimits } from "../../server/internal/limits/limits.ts"
 import { SchemaName } from "../../server/internal/sql/schemaName.ts"
 import * as PgInstaller from "../../server/PgInstaller.ts"
+import * as PgTls from "../../server/PgTls.ts"
 import * as Realtime from "../../server/Realtime.ts"
 import { allowAll } from "../../server/ServerOptions.ts"
 import { layerDatabase } from "../shared/database.ts"
@@ -33,6 +34,7 @@ import { overNats } from "../shared/nats.ts"
 import { authorizer, type Client, type Served } from "./access.ts"
 import { answers } from "./answers.ts"
 import { servedChannel } from "./channels.ts"
+import { InvalidGateway } from "./config.ts"
 import type { Joined } from "./given.ts"
 import { authenticator } from "./identity.ts"
 import { install, servedTables } from "./tables.ts"
@@ -69,7 +71,9 @@ const listen = (config: Joined, isReady: () => boolean) =>
               ? failed(
                   `Port ${port} of ${host} is taken. Give another with --port, or 0 for a free one.`
                 )
-              : error
+              : failed(
+                  `The gateway cannot listen on port ${port} of ${host} (${error.code ?? error.message}). Give an address of this machine with --host, and a port that its user may listen on with --port.`
+                )
           )
         )
       )
@@ -119,6 +123,15 @@ export const open = Effect.fnUntraced(function* (options: Options) {
     checkOptions({ origins, path, trustProxy, authorize: allowAll })
     resolveLimits(limits)
   })
+  for (const key of ["database", "listen"] as const) {
+    const address = key === "database" ? database : config.listen
+    if (address === undefined) continue
+    yield* PgTls.config(address).pipe(
+      Effect.mapError(
+        ({ message }) => new InvalidGateway({ where: config.placeOf(key), reason: message })
+      )
+    )
+  }
   const channels = yield* checked(() =>
     config.channels.map(({ config, name, place }) => servedChannel(name, config, place))
   )

@@ -80,6 +80,15 @@ const checkPort = ({ placeOf, port }: Joined): void => {
   }
 }
 
+/** Fails where any page of the web could use the cookie of a user. */
+const checkCookie = ({ jwt, origins, placeOf }: Joined): void => {
+  if (origins !== "any" || jwt?.cookie === undefined) return
+  throw invalid(
+    placeOf("origins"),
+    `With tokens of a cookie (${placeOf("jwt.cookie")}) every page of the web could read and publish as a user who visits it. Name the pages that may connect, or let clients send their tokens themselves.`
+  )
+}
+
 /** Fails where no client could use anything, or a rule needs tokens that are not checked. */
 const check = ({ channels, jwt, tables }: Joined): void => {
   const all = [
@@ -153,6 +162,7 @@ export const joined = (file: Config.Config, given: Flags, where = "the file"): J
   }
   check(config)
   checkPort(config)
+  checkCookie(config)
   return config
 }
 

@@ -14,6 +14,7 @@ import { patience } from "../../server/internal/sql/script.ts"
 import * as PgInstaller from "../../server/PgInstaller.ts"
 import type { Served } from "./access.ts"
 import { type Described, definitionOf, needsOf } from "./channels.ts"
+import { type ColumnType, fits } from "./columns.ts"
 import * as Config from "./config.ts"
 import { type Found, lineOf, type Needs, type Plan, planned } from "./watches.ts"
 
@@ -32,7 +33,10 @@ const checked = <A>(make: () => A) =>
   Effect.try({ try: make, catch: (error) => error as Config.InvalidGateway })
 
 interface Table extends Named {
-  readonly described: Described & { readonly rel: number }
+  readonly described: Described & {
+    readonly rel: number
+    readonly types: ReadonlyMap<string, ColumnType>
+  }
   readonly needs: Needs
 }
 
@@ -44,9 +48,12 @@ const describe = ({ config, name, place }: Named) =>
       readonly rel: number
       readonly name: string
       readonly key: number | null
+      readonly type: number
+      readonly labels: ReadonlyArray<string>
     }>`
       select c.oid::int8::float8 as rel, a.attname as name,
-        array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum) as key
+        array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum) as key, a.atttypid::int8::float8 as type,
+        array(select e.enumlabel::text from pg_enum e where e.enumtypid = a.atttypid) as labels
       from pg_attribute a
       join pg_class c on c.oid = a.attrelid and c.relname = ${name} and c.relkind in ('r', 'p')
       join pg_namespace n on n.oid = c.relnamespace and n.nspname = ${schema}
@@ -63,6 +70,7 @@ const describe = ({ config, name, place }: Named) =>
     return {
       rel: rows[0]!.rel,
       columns: rows.map((row) => row.name),
+      types: new Map(rows.map(({ labels, name, type }) => [name, { labels, type }])),
       key: key.map((row) => row.name)
     }
   })
@@ -165,7 +173,8 @@ export const servedTables = (tables: ReadonlyArray<Named>, mayWatch: boolean) =>
       const served: Served & { readonly definition: AnyTable } = {
         definition: yield* definition(table, plan.serves),
         read: named.config.read,
-        publish: undefined
+        publish: undefined,
+        fits: (column, value) => fits(described.types.get(column)!, value)
       }
       return served
     })
