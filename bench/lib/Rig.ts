@@ -19,6 +19,7 @@ import type {
 
 const dialectOf: Readonly<Record<SubjectName, DialectName>> = {
   "effect-realtime": "realtime",
+  "effect-realtime-seen": "realtime",
   "effect-realtime-route": "realtime",
   "effect-realtime-durable": "realtime",
   "effect-realtime-both": "realtime",

@@ -26,8 +26,8 @@ const areApart = (workloads: ReadonlyArray<string>): boolean =>
 export const usage = `npm run bench -- [options]
 
   --quick            fewest pairs, short windows, bare ws and socket.io only: under 6 minutes
-  --workload W1,C    only these: W1 W2 W3 W4 W5 C N I L S B D D1 P G R T T1 T2
-                     Y F K K1 growth
+  --workload W1,C    only these: W1 W2 W3 W4 W5 C N V1 VC I L S B D D1 P G R T
+                     T1 T2 Y F K K1 growth
   --pairs N          how often each subject is compared with its baseline, default 6 (quick: 2),
                      in T and T1 11 (quick: 3)
   --json FILE        also writes the results as JSON

@@ -4,6 +4,7 @@
 
 export type SubjectName =
   | "effect-realtime"
+  | "effect-realtime-seen"
   | "effect-realtime-route"
   | "effect-realtime-durable"
   | "effect-realtime-both"

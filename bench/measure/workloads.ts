@@ -55,7 +55,7 @@ const inMemory = {
   more: ["effect-rpc", "effect-stream", "nats-server", "mosquitto"]
 } as const
 
-export const workloads: ReadonlyArray<Workload> = [
+const compared: ReadonlyArray<Workload> = [
   {
     name: "W1",
     title: "1,000 sockets x 50 messages/s",
@@ -125,3 +125,19 @@ export const workloads: ReadonlyArray<Workload> = [
     more: []
   }
 ]
+
+/** A workload with a tracer and scrapes, beside the same without both. */
+const seen = (name: string, of: string): Workload => {
+  const workload = compared.find((one) => one.name === of)!
+  return {
+    ...workload,
+    name,
+    title: `${workload.title}, with a tracer and scrapes`,
+    baseline: "effect-realtime",
+    subjects: ["effect-realtime-seen"],
+    more: [],
+    goals: { "effect-realtime-seen": { "effect-realtime": 1.05 } }
+  }
+}
+
+export const workloads: ReadonlyArray<Workload> = [...compared, seen("V1", "W1"), seen("VC", "C")]

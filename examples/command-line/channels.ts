@@ -1,7 +1,7 @@
-import { Schema } from "effect"
-import { Channel } from "effect-realtime"
-
 // #region channels
+import * as Schema from "effect/Schema"
+import * as Channel from "effect-realtime/Channel"
+
 const Order = Schema.Struct({ id: Schema.Int, status: Schema.String })
 export const Orders = Channel.table("orders", Order, { key: "id", filter: "status" })
 

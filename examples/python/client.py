@@ -8,6 +8,9 @@ With a filter as a third argument it follows a table with its state; {} is all r
 
 Several nodes are several addresses with a comma in between; it takes them in an order of its own.
 
+On a presence channel it prints the members whenever they change. With REALTIME_PRESENT='{"name": "ann"}' it
+is one of them, with this state.
+
 With REALTIME_HISTORY=20 it first asks for the 20 events before.
 
 The protocol is in src/PROTOCOL.md. Needs websockets 10.4 or newer."""
@@ -19,6 +22,8 @@ LOST = 1006
 WHERE = json.loads(sys.argv[3]) if len(sys.argv) > 3 else None
 STATE = WHERE is not None
 HISTORY = int(os.environ.get("REALTIME_HISTORY", "0"))
+PRESENT = json.loads(os.environ.get("REALTIME_PRESENT", "null"))
+members = {}  # their states, by the name that each has while it is here
 seen = set()  # with REALTIME_HISTORY, because an event may be in the page and arrive too
 cursor, failures, refused, reconnect_after = None, 0, 0, None
 due = STATE  # a state is missing, so the client must not resume
@@ -30,6 +35,16 @@ def token():
 
 def is_cut(data):
     return isinstance(data, dict) and data.get("truncated") and data["operation"] != "DELETE"
+
+
+def changed(frame):
+    if frame.get("whole"):  # in the place of all that is known
+        members.clear()
+    members.update(frame.get("set", {}))
+    for name in frame.get("gone", []):
+        members.pop(name, None)
+    named = len(members) == frame["count"]  # of too many members only the count is told, and the own state
+    print("members", frame["count"], json.dumps(list(members.values())) if named else "")
 
 
 def is_new(event):
@@ -58,6 +73,8 @@ async def session(url, channel):
                 elif kind == "subscribed":
                     print("subscribed", frame["state"])  # after a reset, read the state again
                     due = STATE and frame["state"] != "recovered"
+                    if PRESENT is not None:  # again on each socket: within 10 s the others see no change
+                        await send(type="present", id=3, channel=channel, member=PRESENT)
                     if HISTORY and cursor is None:  # subscribed first, so no event is missing in between
                         await send(type="history", id=2, channel=channel, limit=HISTORY)
                 elif kind == "history":
@@ -76,6 +93,8 @@ async def session(url, channel):
                     for event in frame["events"]:
                         if is_new(event):
                             print("event", json.dumps(event["data"]))
+                elif kind == "members":
+                    changed(frame)
                 elif kind == "bye":
                     reconnect_after = frame["reconnectAfter"] / 1000
                 elif kind in ("error", "ended"):

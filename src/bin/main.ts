@@ -19,6 +19,7 @@ import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
 import { commands } from "./commands.ts"
+import { hintOf, layerErrorLines } from "./shared/errorLines.ts"
 import { type Ending, exitCodes, OnSignal } from "./shared/exit.ts"
 import { version } from "./shared/peers.ts"
 
@@ -27,21 +28,20 @@ const root = Command.make("effect-realtime").pipe(
   Command.withSubcommands(commands)
 )
 
-/** Help that a wrong command line causes is no result. */
+/** A wrong command line gets its errors and not the whole help, above which they would be lost. */
 const presenter: CliOutput.Presenter = {
   present: (event) =>
     event._tag === "InvalidInvocation"
-      ? CliOutput.defaultPresenter
-          .present(event)
-          .pipe(
-            Effect.updateService(Console.Console, (console) => ({ ...console, log: console.error }))
-          )
+      ? Effect.flatMap(CliOutput.Formatter, (formatter) =>
+          Console.error(`${formatter.formatErrors(event.errors)}\n${hintOf(event.helpDoc)}`)
+        )
       : CliOutput.defaultPresenter.present(event)
 }
 
 const settings = Layer.mergeAll(
   Layer.succeed(Logger.LogToStderr, true),
   CliOutput.layerPresenter(presenter),
+  layerErrorLines,
   // A wizard would lose the order of the flags, which `sql` needs.
   CliConfig.layer({
     builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions, GlobalFlag.LogLevel]

@@ -50,6 +50,14 @@ export type State = { readonly reason: Reason; readonly message: string } & (
 export type Url = string | ReadonlyArray<string>
 
 /**
+ * What `onMetric` receives.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Measurement = "gap" | "queue" | "reconnect" | "roundTrip"
+
+/**
  * How a client finds its server and keeps the connection.
  *
  * @category options
@@ -81,7 +89,7 @@ export interface Options {
    */
   readonly token?: (() => string | Promise<string> | Effect.Effect<string, unknown>) | undefined
   /**
-   * The WebSocket class, default the platform's (browsers, Node 22 and newer). With Node's own
+   * The WebSocket class, default the platform's (browsers, Node 22.19 and newer). With Node's own
    * class a client cannot destroy a link that is dead without a word: it lets go of it, but the TCP
    * connection stays, and a process with it, until the system gives up, which takes minutes. The class
    * of `ws` avoids that: it destroys such a connection at once when the client has noticed, 30 s after
@@ -106,10 +114,11 @@ export interface Options {
   /**
    * Called with each measurement, for a program that collects them: `reconnect` (1 for each session after the
    * first one), `gap` (1 for each gap that the server reports, and for each position from which it cannot
-   * resume), `roundTrip` (milliseconds from a request to its answer). How much waits in the queue is `queue`
-   * of the client. Default: none.
+   * resume), `queue` (how many messages wait to be published, unanswered ones included, at each change), and
+   * `roundTrip` (milliseconds from a request to its answer). What it throws is reported, and harms nothing.
+   * Default: none, and nothing is measured.
    */
-  readonly onMetric?: ((name: "gap" | "reconnect" | "roundTrip", value: number) => void) | undefined
+  readonly onMetric?: ((name: Measurement, value: number) => void) | undefined
   /**
    * Called once when the connection has stopped; once when the token callback or the `url` function fails,
    * until it works again; and once when the server rejects the client for now, until it lets it in. Not when

@@ -3,7 +3,7 @@
  *
  * One socket, opened when it is needed, serves every subscription and every publish. The client
  * reconnects by itself, subscribes again from the last position, and delivers a `Gap` wherever events may
- * be missing. Runs in browsers and in Node 22 and newer. Code without Effect uses
+ * be missing. Runs in browsers and in Node 22.19 and newer. Code without Effect uses
  * `createRealtimeClient`.
  *
  * @since 0.1.0

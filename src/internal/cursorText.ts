@@ -308,6 +308,13 @@ export const readDurable = (
     : undefined
 }
 
+/**
+ * Whether a cursor is in the middle of a tick of the server, and so perhaps of a transaction. One that ends the
+ * tick follows, with events or in a `cursor` frame.
+ */
+export const isMidway = (cursor: string): boolean =>
+  readDurable(cursor)?.position.next !== undefined
+
 /** Stands for the position before everything that a durable channel still keeps, where a client subscribes. */
 export const oldest = "oldest"
 

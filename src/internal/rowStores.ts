@@ -9,12 +9,13 @@
  * A store goes on from its position when it joins again. Its rows are replaced when the last frame of a
  * state is here; changes that arrive between its frames are applied then. A state may be older than the
  * rows, because the server shares it: then they are replaced when the changes that it lacks are here again.
+ * Nothing is shown of a tick of the server until its last change is here, so no transaction is shown in part.
  *
  * @since 0.1.0
  */
 import * as Result from "effect/Result"
 import type { Table } from "../ChannelBase.ts"
-import { covers, readDurable, seenEvent } from "./cursorText.ts"
+import { covers, isMidway, readDurable, seenEvent } from "./cursorText.ts"
 import type { InvalidChange } from "../RealtimeEvent.ts"
 import type {
   Asked,
@@ -140,7 +141,7 @@ export const make = (
 
   /** Shows the state that has arrived, once it has all that the rows have. */
   const replace = () => {
-    if (!arriving?.isWhole || at === undefined) return
+    if (!arriving?.isWhole || at === undefined || isHeld()) return
     const isIn = seenEvent(readDurable(at))
     arriving.lacks = arriving.lacks.filter((event) => !isIn(event))
     if (arriving.lacks.length > 0) return
@@ -150,6 +151,9 @@ export const make = (
     arriving = undefined
     settle(({ resolve }) => resolve())
   }
+
+  /** The position is in the middle of a tick: its changes are shown at its end. */
+  const isHeld = () => isMidway(at ?? "")
 
   const changed = () => {
     for (const { onChange } of Array.from(watchers)) onChange()
@@ -177,9 +181,8 @@ export const make = (
   const listener: RowListener = {
     onEvents: (batch) => {
       arrive()
-      const isMidway = readDurable(at ?? "")?.position.next !== undefined
+      const names: Array<EventName> = isHeld() ? [...latest] : []
       at = batch.at(-1)!.cursor
-      const names: Array<EventName> = isMidway ? [...latest] : []
       for (const event of batch) {
         const isGap = event._tag === "Gap"
         if (isGap && event.change === undefined) {
@@ -288,7 +291,7 @@ export const make = (
                 : "stale"
       const error = ended ?? refusal
       let { invalid, rows } = shown
-      if (isChanged) {
+      if (isChanged && !isHeld()) {
         isChanged = false
         const good: Array<unknown> = []
         const bad: Array<unknown> = []

@@ -45,6 +45,7 @@ import { checkPresence, presentMember } from "./internal/iterateMembers.ts"
 import { checkTable, iterate } from "./internal/iterateRows.ts"
 import { openDoor } from "./internal/openDoor.ts"
 import { persistent } from "./internal/retriedStart.ts"
+import { Outage } from "../server/internal/outage.ts"
 import { mayPass, type StartError } from "./internal/startError.ts"
 import { ServerClosed } from "./internal/serverClosed.ts"
 import type { ServerServices } from "./internal/services.ts"
@@ -189,6 +190,10 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     })
     this.#cut = cut
     this.#readsOutbox = channels.some(keeps)
+    const outage = new Outage({
+      lost: "effect-realtime has not started, and tries again",
+      back: "effect-realtime has started"
+    })
     const open = Effect.gen({ self: this }, function* () {
       const opened = yield* openDoor<I>(door, cut)
       this.#door = opened.door
@@ -197,8 +202,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       yield* attach(this.#door, server)
       // In the same step as `attach`, so that exactly one door answers at any time.
       yield* this.#stopWaiting
-      if (this.#failure !== undefined)
-        yield* Effect.logInfo("effect-realtime has started after all")
+      yield* outage.recovered
       this.#failure = undefined
     })
     // Work ends first, while the door and the pool can still tell its end.
@@ -215,15 +219,13 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       persistent<ServerServices, StartError>(whole, {
         every: startEvery,
         mayPass,
-        onFailed: (error, next) =>
+        onFailed: (error) =>
           Effect.suspend(() => {
             this.#failure = error
             this.#waiting.abort()
             this.#waiting = new AbortController()
             refused.reject(error)
-            return Effect.logError(
-              `effect-realtime did not start, next try in ${Math.round(next / 1000)} s: ${error.message}`
-            )
+            return outage.failing(error.message)
           })
       })
     )

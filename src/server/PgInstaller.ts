@@ -25,6 +25,8 @@ import {
   asWatch,
   type Target,
   targetOf,
+  forgetStatement,
+  goneStatement,
   unwatchedTarget,
   unwatchStatement,
   type Watch,
@@ -361,8 +363,10 @@ const installed = (settings: Sql.Settings, options: Options | undefined) =>
           : []
         const installed = rows[0]
         // A newer version stays, because nodes of two versions run side by side during a deploy.
-        const isCurrent =
-          installed?.digest === Sql.digest || Number(installed?.version ?? 0) > schemaVersion
+        const isNewer = Number(installed?.version ?? 0) > schemaVersion
+        const isWhole =
+          installed?.digest === Sql.digest && (yield* run(Sql.missingFunctions)).length === 0
+        const isCurrent = isNewer || isWhole
         return Sql.install(settings, isCurrent).map((text) => inSchema(schema, text))
       }),
     options
@@ -448,7 +452,7 @@ export const watch = (
   )
 
 /**
- * Stops watching a table. What it published stays until its retention is over.
+ * Stops watching a table, also one that was dropped. What it published stays until its retention is over.
  *
  * @category watching
  * @since 0.1.0
@@ -459,7 +463,10 @@ export const unwatch = (
 ): Effect.Effect<void, InstallError, SqlClient> => {
   const target = unwatchedTarget(options)
   return inTransaction(
-    (_, schema) => Effect.succeed([unwatchStatement(target, schema)]),
+    (client, schema) =>
+      Effect.map(client.unsafe(goneStatement(target, schema)), (gone) =>
+        gone.length > 0 ? [forgetStatement(target, schema)] : [unwatchStatement(target, schema)]
+      ),
     where
   ).pipe(Effect.mapError(refused(target)))
 }

@@ -45,6 +45,7 @@ import {
 import { isStandby } from "./internal/link/sqlState.ts"
 import { isBusChannel } from "./internal/sql/schemaName.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
+import { Outage } from "./internal/outage.ts"
 import * as Reconnecting from "./internal/reconnecting.ts"
 import { tally as tallyOfFiber } from "./internal/tally.ts"
 import * as Watched from "./internal/link/watched.ts"
@@ -282,7 +283,6 @@ export const make = (
     const onPool = Effect.sync(() => void (pool.failed = true))
     let wasUp = false
     let misses = 0
-    let logged = ""
     const doubt = new Doubt(patience)
     const started = yield* Deferred.make<void, StartError>()
     const refused = yield* Deferred.make<never, SourceRefused>()
@@ -310,12 +310,8 @@ export const make = (
         return session(
           Effect.gen(function* () {
             yield* onUp
-            if (wasUp) {
-              tally.reconnects.link++
-              yield* Effect.logInfo("The link to PostgreSQL is back")
-            }
+            if (wasUp) tally.reconnects.link++
             wasUp = true
-            logged = ""
             yield* SubscriptionRef.set(state, "up")
             yield* Deferred.succeed(started, undefined)
             yield* Effect.logDebug("The link listens")
@@ -341,19 +337,23 @@ export const make = (
           if (late && first) yield* Effect.logError(verdict.message)
         } else if (!inDoubt(failure)) yield* Deferred.succeed(started, undefined)
         const why = isStandby(failure) ? new NotPrimary().message : explained(failure)
-        const by = pool.failed ? ", because the pool could not notify it" : ""
-        // Logs the same cure only once.
-        const known = (isStandby(failure) || inDoubt(failure)) && logged === why
-        logged = why
+        const by = pool.failed ? "the pool could not notify it: " : ""
         return {
           delay: (usual: number) => (wasUp ? usual : doubt.delay(usual, now)),
-          text: (delay: number) =>
-            `The link to PostgreSQL is down${by}, next try in ${delay} ms: ${why}`,
-          known
+          reason: `${by}${why}`,
+          lasts: isStandby(failure) || inDoubt(failure)
         }
       })
 
-    const reconnecting = yield* Reconnecting.make(policy, { fromStart: false, name: "link" })
+    const outage = new Outage({
+      lost: "The link to PostgreSQL is down",
+      back: "The link to PostgreSQL is back"
+    })
+    const reconnecting = yield* Reconnecting.make(policy, {
+      fromStart: false,
+      name: "link",
+      outage
+    })
     yield* reconnecting(attempt, onFailure).pipe(
       Effect.annotateLogs("component", "effect-realtime link"),
       Effect.forkScoped

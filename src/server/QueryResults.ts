@@ -12,6 +12,7 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
@@ -23,6 +24,7 @@ import { TransactionConnection } from "effect/sql/SqlClient"
 import { createHash, randomBytes } from "node:crypto"
 import type * as Channel from "../Channel.ts"
 import * as Backoff from "../Backoff.ts"
+import { Notices, sentence, signatureOf } from "./internal/limits/boundedLog.ts"
 import { toJson } from "../ChannelBase.ts"
 import { keeps } from "./internal/hub/durable.ts"
 import { NotDurable } from "./internal/hub/errors.ts"
@@ -157,6 +159,16 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
   Effect.gen(function* () {
     const realtime = yield* Realtime
     const fibers = yield* FiberSet.make<void>()
+    const notices = new Notices()
+
+    /** Logs an end that is no result: each kind once a minute, whatever queries fail. */
+    const logged = (what: string, why: Cause.Cause<unknown>, level: "Error" | "Warn") =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        const more = notices.due(`${level} ${signatureOf(Cause.squash(why))}`, now)
+        return more === undefined
+          ? Effect.void
+          : Effect.logWithLevel(level)(sentence(what, more), why)
+      })
 
     /** Retries for as long as the server runs, so that no result is lost. */
     const insist = (publish: Effect.Effect<void, PublishError>) =>
@@ -177,7 +189,11 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
         insist(publish(result)).pipe(
           Effect.catch((error) =>
             Effect.andThen(
-              Effect.logError(`The result for "${channel.name}" cannot be published`, error),
+              logged(
+                `The result for "${channel.name}" cannot be published`,
+                Cause.fail(error),
+                "Error"
+              ),
               Effect.ignore(insist(publish({ status: "error", error: result.error ?? failed })))
             )
           ),
@@ -194,7 +210,7 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
         if (Cause.hasInterruptsOnly(cause)) return lastWord(end(interrupted))
         const error = Option.getOrUndefined(Cause.findErrorOption(cause))
         return Effect.andThen(
-          Effect.logWarning(`The query for "${channel.name}" failed`, Cause.map(cause, ownError)),
+          logged(`The query for "${channel.name}" failed`, Cause.map(cause, ownError), "Warn"),
           Effect.suspend(() =>
             tell(
               restore,

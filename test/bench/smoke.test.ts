@@ -31,6 +31,7 @@ import { database } from "../support/database.ts"
 
 /** With REALTIME_TEST_LONG=1 only, for the time that they take. */
 const slow: ReadonlySet<SubjectName> = new Set([
+  "effect-realtime-seen",
   "socket.io",
   "effect-rpc",
   "effect-stream",
@@ -67,6 +68,7 @@ const shorter = ({ pace }: Window, channels: number): Window =>
 const subjects: ReadonlyArray<SubjectName> = [
   "effect-realtime",
   "effect-realtime-route",
+  "effect-realtime-seen",
   "ws",
   "floor",
   "ws+pg-listen",
@@ -85,7 +87,8 @@ const fromDatabase: ReadonlySet<SubjectName> = new Set([
 
 const withoutDatabase = (subject: SubjectName): boolean => subject !== "ws+pg-listen"
 
-const inMemory = workloads.filter(({ database }) => !database)
+/** V1 and VC are W1 and C, with another subject. */
+const inMemory = workloads.filter(({ baseline }) => baseline === "ws")
 
 const scope = Scope.makeUnsafe()
 const rigs: Array<Rig> = []

@@ -30,7 +30,15 @@ describe("the command line", () => {
     Effect.gen(function* () {
       const { code, stderr, stdout } = yield* record(["sqll"])
       expect([code, stdout]).toEqual([64, ""])
-      expect(stderr).toContain('Unknown subcommand "sqll"')
+      expect(stderr).toMatch(/^error: Unknown subcommand "sqll"/)
+      expect(stderr).toMatch(/\nSee effect-realtime --help\.\n$/)
+      expect((yield* record(["tail", "jobs"])).stderr).toBe(
+        "error: There is no database. Give --database, or set DATABASE_URL.\nSee effect-realtime tail --help.\n"
+      )
+      const port = yield* record(["serve"], { env: { REALTIME_PORT: "many" } })
+      expect(port.stderr).toMatch(
+        /^error: The variable REALTIME_PORT does not fit --port\. .*\.\nSee /
+      )
       for (const args of [
         ["sql", "--wake", "never"],
         ["sql", "--schema", "A b"],
@@ -39,6 +47,7 @@ describe("the command line", () => {
         ["sql", "--retention", "long"],
         ["sql", "--max-messages", "0"],
         ["sql", "--unwatch", "a", "--watch", "b"],
+        ["sql", "--watch", "My Table"],
         ["sql", "--apply"],
         ["nats", "--root", "a..b"]
       ]) {

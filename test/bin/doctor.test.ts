@@ -2,6 +2,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Effect } from "effect"
+import { execFileSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { oldestAge } from "../../src/server/internal/sql/inspection.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
@@ -70,7 +71,7 @@ describe("doctor", () => {
         const { url } = yield* TestDatabase
         yield* execute(url, `create role ${user} login`)
         const { code, stderr, stdout } = yield* doctor(as(url, user), ...quiet)
-        expect([code, stderr.trim()]).toEqual([1, "ERROR\n  1 thing is to be changed."])
+        expect([code, stderr.trim()]).toEqual([1, "error: 1 thing is to be changed."])
         const { rights = "" } = toChange(stdout)
         expect(rights).toContain(`grant usage on schema realtime to ${user}`)
         expect(rights).toContain(`grant select on realtime.messages to ${user}`)
@@ -131,6 +132,45 @@ describe("doctor", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
+  it.live("says what cures it: each line that it prints, run as it is", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const sql = yield* PgClient.PgClient
+      yield* sql`create table orders (id int primary key, status text, secret text)`
+      yield* sql`create table items (id int primary key)`
+      const watch = ["--watch-durable", "orders", "--columns", "id,status", "--old"]
+      const condition = ["--when-insert", "new.status <> 'it''s new'", "--watch-durable", "items"]
+      const run = (args: ReadonlyArray<string>) => record(["sql", ...args, "--database", url])
+      yield* run([...watch, ...condition, "--apply"])
+      const before = yield* sql`select channel, definition from realtime.watched`
+      yield* sql`alter table orders disable trigger all`
+      yield* sql`drop table items`
+      yield* sql`drop function realtime.prune(int)`
+      const ill = yield* doctor(url, ...quiet)
+      expect(ill.code).toBe(1)
+      expect(toChange(ill.stdout)).toMatchObject({
+        install: expect.stringContaining("Functions of schema realtime are gone: prune."),
+        tables: expect.stringContaining("some of its triggers are gone or disabled")
+      })
+      const cures = [...ill.stdout.matchAll(/npx effect-realtime (sql .*--apply)/g)]
+      expect(cures).toHaveLength(3)
+      for (const [, command] of cures) {
+        const words = execFileSync("bash", ["-c", `printf '%s\\n' ${command}`], {
+          encoding: "utf8"
+        })
+        expect(yield* record([...words.trimEnd().split("\n"), "--database", url])).toMatchObject({
+          code: 0,
+          stderr: ""
+        })
+      }
+      const well = yield* doctor(url, ...quiet)
+      expect([well.code, toChange(well.stdout)]).toEqual([0, {}])
+      expect(yield* sql`select channel, definition from realtime.watched`).toEqual(
+        before.filter((row) => row["channel"] !== "table_updates_items")
+      )
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
   it.live("names an old transaction without its query, and a clock that is off", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
@@ -160,7 +200,7 @@ describe("doctor", () => {
       expect(of("transactions")[0]).toMatchObject({
         status: "fix",
         cure: expect.stringContaining("pg_terminate_backend"),
-        text: expect.stringContaining("A transaction is open for 0 minutes")
+        text: expect.stringContaining("A transaction is open for 0 seconds")
       })
       expect(stdout).not.toContain("secret")
     }).pipe(Effect.provide(layerDatabase))
@@ -194,7 +234,7 @@ describe("doctor", () => {
       const unread = yield* doctor("postgres://db/app?sslmode=perhaps")
       expect([unread.code, unread.stderr]).toEqual([2, expect.stringContaining("sslmode=perhaps")])
       const empty = yield* doctor(url, ...quiet)
-      const ofInstall = /^.{5}(install|rights|tables|wake|retention)\b.*\n/gm
+      const ofInstall = /^.{5}(install|rights|tables|wake|retention)\b.*\n(?: +\S.*\n)*/gm
       expect([empty.code, empty.stdout.match(ofInstall)?.join("")]).toEqual([
         1,
         recorded("doctor-empty")

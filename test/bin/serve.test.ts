@@ -269,7 +269,7 @@ describe("a fault of what serve is given", () => {
       expect([code, stdout], stderr).toEqual([64, ""])
       const lines = stderr.split("\n").filter((line) => !/^$|^\s*ERROR\s*$|level=/.test(line))
       expect(lines).toHaveLength(1)
-      return lines[0]!.trim().replaceAll(path, "gateway.json")
+      return lines[0]!.replace(/^error: /, "").replaceAll(path, "gateway.json")
     })
 
   const open = ["--live", "news", "--allow-all"]

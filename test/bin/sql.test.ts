@@ -2,10 +2,6 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { execFileSync, spawnSync } from "node:child_process"
-import * as Fs from "node:fs"
-import * as Os from "node:os"
-import * as Path from "node:path"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { layerDatabase, TestDatabase } from "../support/database.ts"
 import { recorded } from "./support/guide.ts"
@@ -76,6 +72,11 @@ describe("sql", () => {
       expect(yield* watchedTables).toMatchObject([
         { channel: "table_updates_orders", delivery: "durable", level: "row" }
       ])
+      // Nothing of it is left, as of the printed SQL.
+      yield* sql`create table other (id int primary key)`
+      const half = yield* apply("--watch", "other", "--watch", "gone")
+      expect([half.code, half.stdout]).toEqual([1, ""])
+      expect(yield* watchedTables).toHaveLength(1)
       const refused = yield* apply("--watch", "gone")
       expect([refused.code, refused.stderr]).toEqual([
         1,
@@ -105,43 +106,4 @@ describe("nats", () => {
       expect(yield* record(["nats"])).toEqual({ code: 0, stdout: recorded("nats"), stderr: "" })
     })
   )
-})
-
-describe("a process of the command line", () => {
-  const entry = "src/bin/effect-realtime.ts"
-  const run = ["-C", "@effect-realtime/source"]
-
-  it("ends with 0 when the reader of its pipe has left", () => {
-    const piped = `"${process.execPath}" ${run.join(" ")} ${entry} sql | head -n 1; echo "\${PIPESTATUS[0]}"`
-    expect(execFileSync("bash", ["-c", piped], { encoding: "utf8" })).toMatch(
-      /^-- The objects .*\n0\n$/
-    )
-  })
-
-  it("without its packages prints the line that brings them, and ends with 69", () => {
-    // The entry of a copy finds no package above it.
-    const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-cli-"))
-    try {
-      Fs.mkdirSync(Path.join(folder, "src/bin/shared"), { recursive: true })
-      for (const file of ["package.json", entry, "src/bin/shared/peers.ts"]) {
-        Fs.copyFileSync(file, Path.join(folder, file))
-      }
-      const args = ["doctor", "--database", "postgres://a:secret@db/app"]
-      const { status, stderr, stdout } = spawnSync(
-        process.execPath,
-        [Path.join(folder, entry), ...args],
-        { encoding: "utf8" }
-      )
-      expect([status, stdout]).toEqual([69, ""])
-      const { peerDependencies: peers, version } = JSON.parse(
-        Fs.readFileSync("package.json", "utf8")
-      ) as { peerDependencies: Record<string, string>; version: string }
-      expect(stderr.split("\n").find((line) => line.startsWith("  npx"))).toBe(
-        `  npx --yes -p "effect-realtime@${version}" -p "effect@${peers["effect"]}" -p "@effect/platform-node@${peers["@effect/platform-node"]}" -p "@effect/sql-pg@${peers["@effect/sql-pg"]}" effect-realtime doctor`
-      )
-      expect(stderr).not.toContain("secret")
-    } finally {
-      Fs.rmSync(folder, { recursive: true })
-    }
-  })
 })

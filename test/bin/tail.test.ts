@@ -8,6 +8,7 @@ import * as Path from "node:path"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { layerDatabase, TestDatabase } from "../support/database.ts"
 import { layerInstalled } from "../server/support/durable.ts"
+import { ownServer } from "../support/cluster.ts"
 import { recorded } from "./support/guide.ts"
 import { record, start } from "./support/run.ts"
 
@@ -89,6 +90,91 @@ describe("publish and tail", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
+  it.live(
+    "a line of stdin that cannot be sent is named, with how many before it are published",
+    () =>
+      Effect.gen(function* () {
+        const database = yield* url
+        const args = ["publish", "jobs", "--lines", ...durable, ...database]
+        const { code, stderr, stdout } = yield* record(args, {
+          stdin: '{"n":1}\n\n{"n":2}\n{"n"\n'
+        })
+        expect([code, stdout]).toEqual([1, ""])
+        expect(stderr).toContain("Line 4 is not JSON")
+        expect(stderr).toContain("2 before it are published: go on with line 4.")
+      }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("no payload sends a code to the terminal, and each is one line", () =>
+    Effect.gen(function* () {
+      const database = yield* url
+      const acting =
+        "\u001b[31m\u009b31m\u007f\u0007\u202e\u2028\u2029\u2066\r\n\u0000 \u{1f469}\u200d\u{1f4bb}"
+      const payloads = [acting, { [acting]: [acting] }, "\\u001b", 'a"\\', null, 1.5].map((one) =>
+        JSON.stringify(one)
+      )
+      const stdin = payloads.filter((one) => !one.includes("\\u0000")).join("\n")
+      yield* record(["publish", "jobs", "--lines", ...durable, ...database], { stdin })
+      const count = stdin.split("\n").length
+      const tail = ["tail", "jobs", "--from", "oldest", "--limit", String(count), ...durable]
+      for (const args of [[], ["--json"]]) {
+        const { stdout } = yield* record([...tail, ...args, ...database])
+        const lines = stdout.split("\n").slice(0, -1)
+        expect(lines).toHaveLength(count)
+        expect(stdout.replaceAll("\n", "")).not.toMatch(
+          /[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069]/u
+        )
+        const shown = lines.map((line) =>
+          args.length === 0
+            ? (JSON.parse(line.replace(/^\S+ {2}\S+ {2}/, "")) as unknown)
+            : (JSON.parse(line) as { readonly payload: unknown }).payload
+        )
+        expect(shown).toEqual(stdin.split("\n").map((one) => JSON.parse(one) as unknown))
+      }
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("a tail goes on exactly where it was after its database was killed", () =>
+    Effect.gen(function* () {
+      const server = yield* ownServer()
+      const database = ["--database", server.url]
+      yield* record(["sql", "--apply", ...database])
+      const publish = (...ns: ReadonlyArray<number>) =>
+        record(["publish", "jobs", "--lines", ...durable, ...database], { stdin: ns.join("\n") })
+      const running = yield* start(["tail", "jobs", "--json", ...durable, ...database])
+      const next = Effect.map(
+        Queue.take(running.lines),
+        (line) => JSON.parse(line) as { readonly type: string; readonly payload?: unknown }
+      )
+      expect(yield* next).toMatchObject({ type: "cursor" })
+      yield* publish(1, 2)
+      expect([yield* next, yield* next]).toMatchObject([{ payload: 1 }, { payload: 2 }])
+      yield* server.crash
+      expect((yield* publish(3, 4)).code).toBe(0)
+      expect([yield* next, yield* next]).toMatchObject([{ payload: 3 }, { payload: 4 }])
+      yield* running.signal
+      const { code, stderr, stdout } = yield* running.ended
+      expect([code, stdout.match(/"type":"event"/g)?.length, stdout.includes('"gap"')]).toEqual([
+        0,
+        4,
+        false
+      ])
+      const [, cursor] = /go on with --from (\S+)\n$/.exec(stderr)!
+      yield* publish(5)
+      const rest = yield* record([
+        "tail",
+        "jobs",
+        "--from",
+        cursor!,
+        "--limit",
+        "1",
+        ...durable,
+        ...database
+      ])
+      expect(rest.stdout).toMatch(/ {2}5\n$/)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("without the objects a channel is live", () =>
     Effect.gen(function* () {
       const database = yield* url
@@ -112,6 +198,10 @@ describe("publish and tail", () => {
       for (const [args, code, text] of [
         [["publish", "jobs", '{"n":"one"}', ...defined], 1, 'channel "jobs"'],
         [["publish", "jobs", "{", ...durable], 1, "The payload is not JSON"],
+        [["publish", "jobs", '{"a":{"__proto__":1}}', ...durable], 1, "without the name __proto__"],
+        [["tail", "jobs"], 64, 'Nothing says how channel "jobs" is delivered'],
+        [["tail", "jobs", "--from", "nonsense", ...durable], 64, "--from has no cursor"],
+        [["tail", "jobs", "--cursor-file", "/no/x", ...durable], 64, "cannot be read and written"],
         [["publish", "jobs", "1"], 64, 'Nothing says how channel "jobs" is delivered'],
         [["publish", "realtime", "1"], 64, "is reserved"],
         [["publish", "system_notifications", "1"], 1, "system_notifications"],

@@ -1,6 +1,6 @@
 /** What a client lets a program collect: its reconnects, gaps and round trips, and the trace of a publish. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { Clock, Effect, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { Channel } from "effect-realtime"
 import { make } from "./support/client.ts"
@@ -43,6 +43,121 @@ describe("onMetric", () => {
         [["reconnect", 1]]
       )
     }).pipe(Effect.scoped)
+  )
+
+  /** A server that answers nothing by itself, and a client whose measurements are kept by name. */
+  const measured = Effect.gen(function* () {
+    const server = FakeSocket.make({ auto: true })
+    const seen = new Map<string, Array<number>>()
+    const client = yield* make(server, {
+      onMetric: (name, value) => {
+        seen.set(name, [...(seen.get(name) ?? []), value])
+      }
+    })
+    const of = (name: string) => seen.get(name) ?? []
+    return { server, client, of, names: () => [...seen.keys()].toSorted() }
+  })
+
+  const listener = { onEnd: () => {}, onEvents: () => {} }
+
+  it.effect("counts each of several reconnects, gaps and positions that cannot resume", () =>
+    Effect.gen(function* () {
+      const { client, of, server } = yield* measured
+      client.sync.listen(Room, listener)
+      yield* TestClock.adjust(100)
+      for (let n = 0; n < 3; n++) {
+        server.last.drop()
+        yield* TestClock.adjust("5 seconds")
+      }
+      assert.strictEqual(server.sockets.length, 4)
+      assert.deepStrictEqual([of("reconnect"), of("gap")], [[1, 1, 1], []])
+      for (const reason of ["slow", "source"] as const) {
+        server.last.say({ type: "gap", channel: "room_a", reason, cursor: "e:5" })
+      }
+      server.heard = (socket, frame) => {
+        if (frame.type !== "subscribe") return server.answer(socket, frame)
+        const { channel, id } = frame
+        socket.say({ type: "subscribed", id, channel, state: "reset", cursor: "f:0" })
+      }
+      server.last.drop()
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual(
+        [of("reconnect"), of("gap")],
+        [
+          [1, 1, 1, 1],
+          [1, 1, 1]
+        ]
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("says how long each answer took, and how many messages wait", () =>
+    Effect.gen(function* () {
+      const { client, names, of, server } = yield* measured
+      const Own = Channel.make("room_a", Schema.Finite, { publish: true })
+      client.sync.listen(Own, listener)
+      yield* TestClock.adjust(100)
+      assert.deepStrictEqual([of("roundTrip"), of("queue")], [[0], []])
+      const asked: Array<number> = []
+      server.heard = (socket, frame) => {
+        if (frame.type === "publish") asked.push(frame.id)
+        else server.answer(socket, frame)
+      }
+      for (let n = 0; n < 3; n++) yield* Effect.forkChild(client.publish(Own, n))
+      yield* TestClock.adjust(100)
+      assert.deepStrictEqual([asked.length, of("queue")], [3, [1, 2, 3]])
+      for (const id of asked) {
+        yield* TestClock.adjust(100)
+        server.last.say({ type: "published", id })
+      }
+      assert.deepStrictEqual(
+        [of("roundTrip"), of("queue")],
+        [
+          [0, 200, 300, 400],
+          [1, 2, 3, 2, 1, 0]
+        ]
+      )
+      // One that expires on its way leaves the queue too.
+      yield* Effect.forkChild(Effect.exit(client.publish(Own, 4)))
+      yield* TestClock.adjust("2 minutes")
+      assert.deepStrictEqual(of("queue").slice(6), [1, 0])
+      assert.deepStrictEqual(names(), ["queue", "reconnect", "roundTrip"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("costs nothing when it is absent: the client reads no clock for it", () =>
+    Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      /** How often a client reads the clock for so many requests. */
+      const reads = (count: number, options: { readonly onMetric?: () => void }) =>
+        Effect.gen(function* () {
+          const server = FakeSocket.make({ auto: true })
+          let read = 0
+          const counting: Clock.Clock = {
+            ...clock,
+            currentTimeMillisUnsafe: () => {
+              read++
+              return clock.currentTimeMillisUnsafe()
+            }
+          }
+          const client = yield* Effect.provideService(make(server, options), Clock.Clock, counting)
+          client.sync.listen(Room, listener)
+          yield* TestClock.adjust(100)
+          const before = read
+          for (let n = 0; n < count; n++) {
+            const leave = client.sync.listen(Channel.untyped(`room_${n}`), listener)
+            yield* TestClock.adjust(1)
+            leave()
+          }
+          assert.strictEqual(server.last.of("subscribe").length, 1 + count)
+          return read - before
+        }).pipe(Effect.scoped)
+      const count = 20
+      const without = yield* reads(count, {})
+      const withIt = yield* reads(count, { onMetric: () => {} })
+      // When each request was sent, and when it was answered.
+      assert.strictEqual(withIt - without, 2 * count)
+    })
   )
 })
 

@@ -10,7 +10,7 @@ import type { SubscribeError } from "../../src/client/RealtimeClient.ts"
 import * as Backoff from "../../src/Backoff.ts"
 import * as Client from "./support/client.ts"
 import * as FakeSocket from "./support/FakeSocket.ts"
-import { at, channel, events, gap, type Order, Orders, row, state } from "./support/rows.ts"
+import { amid, at, channel, events, gap, type Order, Orders, row, state } from "./support/rows.ts"
 
 type Shown = Rows.Rows<typeof Order.Type>
 
@@ -88,6 +88,41 @@ describe("the rows of a table", () => {
       assert.deepStrictEqual(orders.brief, ["live", "1 packed", "3 new"])
       assert.strictEqual(orders.changes, 1, "one change for a frame")
       assert.deepStrictEqual(orders.shown.rows[0], { id: 1n, status: "packed", owner: null })
+    })
+  )
+
+  it.effect("show nothing of a tick until its last change is here", () =>
+    Effect.gen(function* () {
+      const { asked, reconnect, server, subscribed, watch } = yield* make
+      const orders = watch()
+      yield* TestClock.adjust(1)
+      subscribed(5).say(state(5, [row(1), row(2)]))
+      const before = orders.shown
+      const part = { ...events(6, [["UPDATE", row(1, "packed")]]), cursor: amid(6) } as const
+      server.last.say(part)
+      assert.strictEqual(orders.shown, before)
+      server.last.say(events(6, [["UPDATE", row(2, "packed")]]))
+      assert.deepStrictEqual(orders.brief, ["live", "1 packed", "2 packed"])
+      // The rest has nothing for this subscription.
+      server.last.say({ ...events(7, [["DELETE", row(1)]]), cursor: amid(7) } as never)
+      assert.deepStrictEqual(orders.brief, ["live", "1 packed", "2 packed"])
+      server.last.say({ type: "cursor", channel, cursor: at(7) })
+      assert.deepStrictEqual(orders.brief, ["live", "2 packed"])
+      // It goes on from the middle.
+      server.last.say({ ...events(8, [["INSERT", row(3)]]), cursor: amid(8) } as never)
+      yield* reconnect
+      assert.deepStrictEqual(orders.brief, ["stale", "2 packed"])
+      assert.strictEqual(asked("subscribe").cursor, amid(8))
+      server.last.say({
+        type: "subscribed",
+        id: asked("subscribe").id,
+        channel,
+        state: "recovered",
+        cursor: amid(8)
+      })
+      assert.deepStrictEqual(orders.brief, ["live", "2 packed"])
+      server.last.say(events(8, [["INSERT", row(4)]]))
+      assert.deepStrictEqual(orders.brief, ["live", "2 packed", "3 new", "4 new"])
     })
   )
 

@@ -56,6 +56,25 @@ describe("Durable cursors", () => {
     }
   })
 
+  it("a client in another language sees as PROTOCOL says whether a cursor is in the middle", () => {
+    const r = random(seed)
+    for (let n = 0; n < times; n++) {
+      const cursor = anyCursor(r)
+      const text = Cursor.formatDurable(cursor) + (r.chance(0.5) ? ".digest" : "")
+      let bytes = [...Buffer.from(text.split(".")[2]!, "base64url")]
+      const varint = () => {
+        const length = bytes.findIndex((byte) => byte < 128) + 1
+        const value = bytes.slice(0, length).reduceRight((sum, byte) => sum * 128 + (byte & 127), 0)
+        bytes = bytes.slice(length)
+        return value
+      }
+      for (let number = 0; number < 3; number++) varint()
+      for (let count = varint(); count > 0; count--) varint()
+      const isMidway = cursor.position.next !== undefined
+      expect([bytes.length > 0, Cursor.isMidway(text)]).toEqual([isMidway, isMidway])
+    }
+  })
+
   it.live("a cursor agrees with pg_visible_in_snapshot of PostgreSQL", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient

@@ -105,7 +105,7 @@ describe("MemoryOutbox", () => {
         _tag: "Position",
         cursor: other.cursor,
         tick: batch.tick,
-        ends: true
+        ends: batch.cursor
       })
       expect(rest).toEqual([])
       // In the last page of a tick nothing is in its middle.

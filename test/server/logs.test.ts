@@ -174,10 +174,16 @@ describe("The log of a node", () => {
         "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'effect-realtime%'"
       )
       yield* until(() => lines.filter((line) => line.includes(" is back")).length >= 2)
-      expect(lines.filter((line) => line.includes(" is back")).toSorted()).toEqual([
-        "Info The link to PostgreSQL is back",
-        "Info The reader of the outbox is back"
+      const back = lines.filter((line) => line.includes(" is back")).toSorted()
+      expect(back).toEqual([
+        expect.stringMatching(
+          /^Info The link to PostgreSQL is back, after [\d.]+ s and \d+ failed/
+        ),
+        expect.stringMatching(
+          /^Info The reader of the outbox is back, after [\d.]+ s and \d+ failed/
+        )
       ])
+      expect(lines.filter((line) => /^Warn .* is down/.test(line))).toHaveLength(2)
     }).pipe(Effect.scoped, Effect.provide(app), Effect.provide(layer))
   })
 })

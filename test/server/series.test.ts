@@ -160,8 +160,19 @@ describe("What clients, writers and the database say", () => {
     Layer.provideMerge(address),
     Layer.provideMerge(NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1" })),
     Layer.provideMerge(Realtime.layer()),
-    Layer.provideMerge(PgNotificationSource.layer({ backoff: quick.backoff! })),
-    Layer.provideMerge(layerReaderOnly()),
+    Layer.provideMerge(
+      Layer.unwrap(
+        TestDatabase.useSync(({ url }) => {
+          const to = new URL(url)
+          to.password = "marked-password"
+          const direct = Redacted.make(to.href)
+          return Layer.merge(
+            PgNotificationSource.layer({ backoff: quick.backoff!, listenUrl: direct }),
+            layerReaderOnly({ readUrl: direct })
+          )
+        })
+      )
+    ),
     Layer.provideMerge(PgInstaller.layer({ watch: [Things], wake: "notify" })),
     Layer.provideMerge(
       Layer.effectDiscard(
@@ -213,7 +224,7 @@ describe("What clients, writers and the database say", () => {
           }
           yield* Effect.flip(connect(`${ws}/marked-token`))
 
-          // Tokens: no token, no JWT, a wrong signature, of nobody who may do anything.
+          // Tokens: no JWT, a wrong signature, and one of a client that may do nothing.
           const wrong = yield* sign("marked-identity-a", "another-password-of-32-bytes-or-so")
           for (const token of ["marked-token", "marked.token.token", wrong]) {
             expect(yield* (yield* hello(ws, token)).closed).toBeGreaterThan(4000)
@@ -305,6 +316,14 @@ describe("What clients, writers and the database say", () => {
           yield* execute(url, "alter table realtime.away rename to messages")
           yield* untilScraped(({ reader_up }) => reader_up === 1)
           bodies.push(yield* health("/health"))
+
+          // The sessions, which log in with a password, are lost.
+          yield* execute(
+            url,
+            `select pg_terminate_backend(pid) from pg_stat_activity
+              where datname = current_database() and application_name like 'effect-realtime%'`
+          )
+          yield* untilScraped((series) => series['reconnects_total{session="link"}'] === 1)
 
           const series = yield* PrometheusMetrics.format()
           for (const text of [series, ...bodies]) {

@@ -4,15 +4,19 @@ import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Option, Schema, Tracer } from "effect"
 import { HttpRouter } from "effect/http"
+import { TestClock } from "effect/testing"
 import { createServer } from "node:http"
 import * as Channel from "../../src/Channel.ts"
+import { NotificationSource } from "../../src/server/NotificationSource.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
 import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
 import { Address, address } from "../support/app.ts"
+import { layerDoor, settle, visit } from "../support/sessions.ts"
 import { until } from "../support/until.ts"
 import { greet } from "../support/wire.ts"
 import { layerReader, publish } from "./support/durable.ts"
+import { long } from "./support/random.ts"
 
 const Log = Channel.make("log", Schema.Finite, { delivery: "durable", publish: true })
 const Prices = Channel.make("prices", Schema.Finite)
@@ -131,19 +135,25 @@ describe("the spans of a node", () => {
         wire.send({ type: "subscribe", id, channel, cursor })
         return wire.next("subscribed")
       }
-      const { cursor } = yield* subscribe(1, "log")
+      let { cursor } = yield* subscribe(1, "log")
       yield* subscribe(2, "prices")
       const before = spans.all.length
-      const many = process.env["REALTIME_TEST_LONG"] === "1" ? 1_000_000 : 3000
-      yield* PgClient.PgClient.use(
-        (sql) => sql`select realtime.publish('log', n::text) from generate_series(1, ${many}) n`
+      const publishSome = PgClient.PgClient.use(
+        (sql) => sql`select realtime.publish('log', n::text) from generate_series(1, 3000) n`
       )
-      let received = 0
-      while (received < many) received += (yield* wire.next("events")).events.length
+      for (let round = 0; round < (long ? 50 : 1); round++) {
+        yield* publishSome
+        for (let received = 0; received < 3000;) {
+          const frame = yield* wire.next("events")
+          received += frame.events.length
+          cursor = frame.cursor
+        }
+      }
       expect(spans.all.slice(before).map(({ name }) => name)).toEqual([])
       expect(spans.open).toEqual([])
       wire.send({ type: "unsubscribe", id: 3, channel: "log" })
       yield* wire.next("unsubscribed")
+      yield* publishSome
       yield* subscribe(4, "log", cursor)
       yield* until(() => spans.named("replay").length === 1 && spans.open.length === 0)
       expect(spans.named("subscribe")).toHaveLength(3)
@@ -166,6 +176,45 @@ describe("the spans of a node", () => {
       expect(spans.open).toEqual([])
     }).pipe(Effect.scoped, Effect.provide(app), Effect.provide(spans.layer))
   })
+
+  it.effect(
+    "are none of a socket, however long it is open and however many heartbeats and events it has",
+    () => {
+      const spans = new Spans()
+      const door = layerDoor({ channels: [Prices], authorize: () => Effect.succeed(true) })
+      return Effect.gen(function* () {
+        const visitor = yield* visit()
+        visitor.send({ type: "subscribe", id: 1, channel: "prices" })
+        yield* settle
+        expect(visitor.of("subscribed")).toHaveLength(1)
+        const begun = spans.all.map(({ name }) => name)
+        expect(begun).toEqual(["realtime.authorize", "realtime.subscribe"])
+        const source = yield* NotificationSource
+        const hours = long ? 24 : 3
+        /** A minute has heartbeats and a few events, in 24 h more than 1,000,000. */
+        const events = long ? 700 : 2
+        let received = 0
+        let pings = 0
+        for (let minute = 0; minute < 60 * hours; minute++) {
+          for (let n = 0; n < events; n++) yield* source.notify("prices", String(n))
+          // The server asks after 25 s, and waits 10 s for the answer.
+          for (let part = 0; part < 2; part++) {
+            yield* TestClock.adjust("30 seconds")
+            visitor.send({ type: "pong" })
+          }
+          received += visitor.of("events").reduce((sum, frame) => sum + frame.events.length, 0)
+          pings += visitor.of("ping").length
+          visitor.frames.length = 0
+        }
+        expect(received).toBe(60 * hours * events)
+        expect(pings).toBeGreaterThan(60 * hours)
+        expect(visitor.closeCode).toBeUndefined()
+        expect(spans.all.map(({ name }) => name)).toEqual(begun)
+        expect(spans.open).toEqual([])
+      }).pipe(Effect.scoped, Effect.provide(door), Effect.provide(spans.layer))
+    },
+    long ? 300_000 : 30_000
+  )
 
   it.live("are none, and no context travels, without a tracer of the application", () =>
     Effect.gen(function* () {

@@ -20,7 +20,9 @@ export interface Hop {
 export const hop = (
   target: Net.NetConnectOpts,
   /** Sees what the near end of each connection sends. */
-  watching?: () => (data: Buffer) => void
+  watching?: () => (data: Buffer) => void,
+  /** Its port; default: a free one. */
+  at = 0
 ): Effect.Effect<Hop, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.callback<Hop & { readonly close: () => void }>((resume) => {
@@ -55,7 +57,7 @@ export const hop = (
         }
         pairs.clear()
       }
-      server.listen(0, "127.0.0.1", () =>
+      server.listen(at, "127.0.0.1", () =>
         resume(
           Effect.succeed({
             port: (server.address() as Net.AddressInfo).port,

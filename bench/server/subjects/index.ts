@@ -6,6 +6,7 @@ import type { Open } from "../subject.ts"
 
 export const openers: Readonly<Record<SubjectName, () => Promise<Open>>> = {
   "effect-realtime": async () => (await import("./realtime.ts")).openDirect,
+  "effect-realtime-seen": async () => (await import("./realtime.ts")).openSeen,
   "effect-realtime-route": async () => (await import("./realtime.ts")).openRoute,
   "effect-realtime-durable": async () => (await import("./realtime.ts")).openDurable,
   "effect-realtime-both": async () => (await import("./realtime.ts")).openBoth,

@@ -7,6 +7,7 @@ import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer, ManagedRuntime, Redacted, Schema, Tracer } from "effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
+import { PrometheusMetrics } from "effect/observability"
 import { createServer } from "node:http"
 import * as Channel from "../../../src/Channel.ts"
 import { attach } from "../../../src/server/internal/door/attach.ts"
@@ -64,33 +65,44 @@ const publishedElsewhere = () => {
   throw new Error("published by another process")
 }
 
-/** With `BENCH_SPANS=1` the application has a tracer, so that the node makes its spans. */
-const spans =
-  process.env["BENCH_SPANS"] === "1"
-    ? Layer.succeed(
-        Tracer.Tracer,
-        Tracer.make({ span: (options) => new Tracer.NativeSpan(options) })
-      )
-    : Layer.empty
-
-/** Attached to a plain `node:http` server. */
-export const openDirect: Open = async (setup) => {
-  const server = createServer()
-  const { layer, publish } = source(setup)
-  const app = Layer.effectDiscard(
-    Effect.flatMap(Door.make(crowded), (door) => attach(door, server))
-  ).pipe(Layer.provide(Realtime.layer()), Layer.provide(layer))
-  const runtime = ManagedRuntime.make(Layer.provide(app, spans))
-  await runtime.runPromise(Effect.void)
-  return {
-    port: await listen(server),
-    publish,
-    [Symbol.asyncDispose]: async () => {
-      await runtime.dispose()
-      await shut(server)
+/** Attached to a plain `node:http` server, over what an application has beneath it. */
+const openOver =
+  (beneath: Layer.Layer<never>): Open =>
+  async (setup) => {
+    const server = createServer()
+    const { layer, publish } = source(setup)
+    const app = Layer.effectDiscard(
+      Effect.flatMap(Door.make(crowded), (door) => attach(door, server))
+    ).pipe(Layer.provide(Realtime.layer()), Layer.provide(layer))
+    const runtime = ManagedRuntime.make(Layer.provide(app, beneath))
+    await runtime.runPromise(Effect.void)
+    return {
+      port: await listen(server),
+      publish,
+      [Symbol.asyncDispose]: async () => {
+        await runtime.dispose()
+        await shut(server)
+      }
     }
   }
-}
+
+export const openDirect: Open = openOver(Layer.empty)
+
+/** The node makes its spans. */
+const tracer = Layer.succeed(
+  Tracer.Tracer,
+  Tracer.make({ span: (options) => new Tracer.NativeSpan(options) })
+)
+
+/** Its metrics are read every second, more often than Prometheus does. */
+const scraped = Layer.effectDiscard(
+  Effect.forkScoped(
+    Effect.forever(Effect.andThen(Effect.sleep("1 second"), PrometheusMetrics.format()))
+  )
+)
+
+/** The same with a tracer and scrapes. */
+export const openSeen: Open = openOver(Layer.merge(tracer, scraped))
 
 const Durable = Channel.family("bench_", Schema.String, Message, {
   delivery: "durable" as const

@@ -11,6 +11,7 @@ import { failedBy, layerDatabase, sentenceOf } from "../shared/database.ts"
 import { definitionsFlag, definitionsOf } from "../shared/definitions.ts"
 import { CommandFailed, exitCodes } from "../shared/exit.ts"
 import { databaseFlag, durationFlag, listenFlag, schemaFlag } from "../shared/flags.ts"
+import { lineOf, printable } from "../shared/printable.ts"
 import { styles } from "../shared/styles.ts"
 import { connectionChecks } from "./doctor/connectionChecks.ts"
 import { installChecks } from "./doctor/installChecks.ts"
@@ -37,12 +38,14 @@ const printer = (json: boolean) =>
   TerminalCapabilities.useSync(({ canColor }) => {
     const { bold, dim, green, red, yellow } = styles(canColor)
     const paint = { ok: green, fix: red, skipped: dim, unknown: yellow }
-    return ({ check, cure, status, text }: Found) =>
+    return ({ check, cure, lines = [], status, text }: Found) =>
       json
-        ? JSON.stringify({ check, status, text, cure })
+        ? lineOf({ check, status, text, cure, ...(lines.length === 0 ? {} : { lines }) })
         : [
-            `${paint[status](marks[status])}  ${bold(check.padEnd(width))}  ${text}`,
-            ...(cure === undefined ? [] : [`${" ".repeat(width + 7)}${cure}`])
+            `${paint[status](marks[status])}  ${bold(check.padEnd(width))}  ${printable(text)}`,
+            ...[...(cure === undefined ? [] : [cure]), ...lines].map(
+              (line) => `${" ".repeat(width + 7)}${printable(line)}`
+            )
           ].join("\n")
   })
 

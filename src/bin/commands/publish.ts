@@ -12,12 +12,20 @@ import * as Stream from "effect/Stream"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import type { Codec } from "../../ChannelBase.ts"
 import { errorText } from "../../internal/errorText.ts"
 import { PayloadTooLarge } from "../../RealtimeError.ts"
 import { maxNotifyBytes } from "../../server/internal/hub/live.ts"
+import { optionsOf, read } from "../../server/internal/reading/reading.ts"
 import { publish } from "../../server/internal/outbox/outboxPublish.ts"
-import { channelArgument, type Chosen, choose, deliveryFlag } from "../shared/channels.ts"
-import { inDatabase } from "../shared/database.ts"
+import {
+  channelArgument,
+  type Chosen,
+  choose,
+  deliveryFlag,
+  undelivered
+} from "../shared/channels.ts"
+import { inDatabase, sentenceOf } from "../shared/database.ts"
 import { definitionsFlag } from "../shared/definitions.ts"
 import { failed, wrongUsage } from "../shared/exit.ts"
 import { databaseFlag, schemaFlag } from "../shared/flags.ts"
@@ -32,6 +40,16 @@ const checkedText = (chosen: Chosen, text: string, place: string) =>
     })
     const decoded = chosen.channel.decode(json)
     if (Result.isFailure(decoded)) return yield* failed(`${place}: ${decoded.failure.message}`)
+    const { name } = chosen.channel
+    const codec = chosen.channel.codec as Codec<unknown>
+    // As every reader of the channel does.
+    const taken = read(codec, name, text, optionsOf(name, codec))
+    if (Result.isFailure(taken)) {
+      const { expected, path } = taken.failure
+      return yield* failed(
+        `${place}: Readers of channel "${name}" reject it. ${path === "" ? "It" : path} must be ${expected}.`
+      )
+    }
     return text.trim()
   })
 
@@ -50,7 +68,8 @@ const lines = Stdio.Stdio.useSync(({ stdin }) =>
   stdin.pipe(
     Stream.decodeText(),
     Stream.splitLines,
-    Stream.filter((line) => line.trim() !== "")
+    Stream.zipWithIndex,
+    Stream.filter(([line]) => line.trim() !== "")
   )
 )
 
@@ -91,9 +110,7 @@ export const publishCommand = Command.make(
       }
       const chosen = yield* choose({ ...given, name })
       if (chosen.isGuess) {
-        return yield* wrongUsage(
-          `Nothing says how channel "${name}" is delivered. Give --delivery durable for the outbox, --delivery live for NOTIFY, or --definitions.`
-        )
+        return yield* undelivered(name)
       }
       if (key !== undefined && chosen.delivery === "live") {
         return yield* wrongUsage(`Channel "${name}" is live, and --key is for durable channels.`)
@@ -101,10 +118,16 @@ export const publishCommand = Command.make(
       if (given.lines) {
         const counting = yield* progress((count) => `${count} published`)
         let count = 0
-        yield* Stream.runForEach(yield* lines, (line) =>
-          checkedText(chosen, line, `Line ${count + 1}`).pipe(
+        /** A second run of all lines would publish these again. */
+        const stopped = (line: number) => (error: unknown) =>
+          failed(
+            `${sentenceOf(error, given.schema)} ${count} before it ${count === 1 ? "is" : "are"} published: go on with line ${line}.`
+          )
+        yield* Stream.runForEach(yield* lines, ([text, index]) =>
+          checkedText(chosen, text, `Line ${index + 1}`).pipe(
             Effect.flatMap((json) => send(chosen, json, undefined)),
-            Effect.andThen(Effect.suspend(() => counting.at(++count)))
+            Effect.andThen(Effect.suspend(() => counting.at(++count))),
+            Effect.mapError(stopped(index + 1))
           )
         )
         yield* counting.end

@@ -2,6 +2,7 @@
  * `sql` prints the SQL that installs, watches, unwatches or uninstalls, for applications with their own
  * migrations; with `--apply` it runs it. `PgInstaller` has the SQL.
  */
+import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Console from "effect/Console"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -168,9 +169,11 @@ export const sqlCommand = Command.make(
     if (Option.isNone(database)) {
       return yield* wrongUsage("--apply needs a database: give --database, or set DATABASE_URL.")
     }
-    yield* Effect.forEach(work.steps, ([done, step]) =>
-      Effect.andThen(step, Console.log(done))
+    // One transaction, as the printed SQL is.
+    yield* Effect.flatMap(PgClient.PgClient, (sql) =>
+      sql.withTransaction(Effect.forEach(work.steps, ([, step]) => step, { discard: true }))
     ).pipe(
+      Effect.andThen(Effect.forEach(work.steps, ([done]) => Console.log(done), { discard: true })),
       Effect.provide(layerDatabase({ database: database.value, schema })),
       Effect.mapError(failedBy(schema))
     )

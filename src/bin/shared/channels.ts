@@ -62,6 +62,12 @@ const named = (
 const isKnown = (name: string): boolean =>
   !name.startsWith("table_updates_") && named(Channel.known(), name) !== undefined
 
+/** Ends the command, because the channel may be of either kind. */
+export const undelivered = (name: string) =>
+  wrongUsage(
+    `Nothing says how channel "${name}" is delivered. Give --delivery durable for the outbox, --delivery live for NOTIFY, or --definitions.`
+  )
+
 /** Finds the definition and the delivery of a channel. */
 export const choose = Effect.fnUntraced(function* (given: {
   readonly name: string

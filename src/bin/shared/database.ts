@@ -5,8 +5,8 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import { isSqlError } from "effect/sql/SqlError"
 import { errorText } from "../../internal/errorText.ts"
-import { explained } from "../../server/internal/link/databaseRefusal.ts"
-import { isMissing, sqlState } from "../../server/internal/link/sqlState.ts"
+import { explained, ListenNotDelivered } from "../../server/internal/link/databaseRefusal.ts"
+import { isMissing, sqlMessage, sqlState } from "../../server/internal/link/sqlState.ts"
 import { grantsMissing } from "../../server/internal/sql/inspection.ts"
 import { SchemaName } from "../../server/internal/sql/schemaName.ts"
 import { NotInstalled } from "../../server/PgInstaller.ts"
@@ -19,13 +19,40 @@ export interface Place {
   readonly schema: string
 }
 
+/** Codes of a server that cannot be reached. */
+const unreached =
+  /\b(ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ENOENT|ENOTFOUND|EAI_AGAIN|ETIMEDOUT)\b/
+
+/** Codes of PostgreSQL on a standby: it is read-only, and has no LISTEN and NOTIFY. */
+const onlyReads = new Set(["25006", "55000"])
+
+/** No command does its work there, except doctor. */
+export const standby =
+  "The database is a standby, or is read-only. Give the URL of the primary with --database."
+
+/** What a pooler or another database does to LISTEN, in the words of the flags. */
+export const undelivered =
+  "A notification through --database did not arrive on the link. A transaction pooler such as PgBouncer drops LISTEN, and another database has other notifications: give the direct URL of the same database with --listen."
+
 /** A sentence for the user, with the cure where one is known. */
 export const sentenceOf = (error: unknown, schema: string): string => {
-  if (isSqlError(error)) {
-    return isMissing(error) ? new NotInstalled({ schema }).message : explained(error, schema)
+  if (error instanceof ListenNotDelivered) return undelivered
+  const inner = sqlErrorIn(error)
+  if (onlyReads.has(sqlState(inner) ?? "") && /recovery|read-only/.test(sqlMessage(inner))) {
+    return standby
   }
-  return errorText(error)
+  if (isSqlError(error) && isMissing(error)) return new NotInstalled({ schema }).message
+  const text = isSqlError(error) ? explained(error, schema) : errorText(error)
+  return unreached.test(text)
+    ? `The database cannot be reached: ${text}. Check the host and port of the database URL, and that the server runs.`
+    : text
 }
+
+/** The error of PostgreSQL in an error of ours. */
+const sqlErrorIn = (error: unknown): unknown =>
+  isSqlError(error) || !(error instanceof Error) || error.cause === undefined
+    ? error
+    : sqlErrorIn(error.cause)
 
 /** Ends the command with the sentence of an error. */
 export const failedBy =

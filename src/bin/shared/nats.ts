@@ -9,7 +9,7 @@ import * as Stdio from "effect/Stdio"
 import { natsConnection as Defaults } from "../../internal/defaults.ts"
 import { CommandFailed, exitCodes } from "./exit.ts"
 import { missingOf, missingText } from "./peers.ts"
-import { secret, several, text } from "./setting.ts"
+import { secret, type Setting, several, text } from "./setting.ts"
 
 /** How nodes are joined over NATS, as the gateway's file says it. */
 export interface NatsGiven {
@@ -28,7 +28,7 @@ export interface NatsGiven {
 }
 
 /** The settings of NATS. */
-export const natsSettings = [
+export const natsSettings: ReadonlyArray<Setting> = [
   several("nats", "<address,...>", {
     key: "nats.servers",
     what: "The NATS servers that join the nodes, such as nats-1:4222,nats-2:4222; tls:// for TLS"
@@ -47,7 +47,7 @@ export const natsSettings = [
   text("nats-ca", "<file>", { key: "nats.ca", what: "The authority of the NATS servers, for TLS" }),
   text("nats-cert", "<file>", { key: "nats.cert", what: "The certificate of a node, for TLS" }),
   text("nats-key", "<file>", { key: "nats.key", what: "Its private key" })
-] as const
+]
 
 /** NATS is given in part. */
 export class InvalidNats extends Data.TaggedError("InvalidNats")<{ readonly reason: string }> {

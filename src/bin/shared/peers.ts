@@ -24,7 +24,6 @@ export const usualPeers: ReadonlyArray<string> = [
 
 interface Manifest {
   readonly version: string
-  readonly engines: { readonly node: string }
   readonly peerDependencies: Readonly<Record<string, string>>
   readonly dependencies?: Readonly<Record<string, string>>
 }
@@ -63,19 +62,6 @@ const self = (): string => {
   return `effect-realtime@${version}`
 }
 
-/** The node that the package needs, such as 22.19. */
-const neededNode = own.engines.node.replace(/^\D*([\d.]+?)(?:\.0)?$/, "$1")
-
-/** Why this Node cannot run the command line; `undefined` where it can. */
-export const nodeFault = (is: string = process.versions.node): string | undefined => {
-  const [needed, found] = [neededNode, is].map((text) => text.split(".").map(Number))
-  const [major = 0, minor = 0] = needed!
-  const [majorNow = 0, minorNow = 0] = found!
-  return majorNow > major || (majorNow === major && minorNow >= minor)
-    ? undefined
-    : `effect-realtime needs Node ${neededNode} or newer, and this is Node ${is}. Install a newer one, such as from https://nodejs.org.\n`
-}
-
 const quoted = (text: string): string => `"${text.replaceAll(/["$`\\]/g, "\\$&")}"`
 
 /** The arguments for a shell, without the password of a URL. A payload is not repeated. */
@@ -98,6 +84,5 @@ export const missingText = (
 
   npx --yes ${flags} effect-realtime ${argumentsOf(args.length === 0 ? ["--help"] : args)}
 
-In a project, install them once instead: npm install ${ranges.map(quoted).join(" ")}
-`
+In a project, install them once instead: npm install ${ranges.map(quoted).join(" ")}`
 }

@@ -125,8 +125,10 @@ export const make = (
     let looking = false
     let isClosed = false
     let wasOpen = false
-    const measure: NonNullable<Options["onMetric"]> = (name, value) =>
-      Callbacks.attempt(() => options.onMetric?.(name, value), Callbacks.report)
+    const { onMetric } = options
+    const measure: Connection["measure"] =
+      onMetric &&
+      ((name, value) => Callbacks.attempt(() => onMetric(name, value), Callbacks.report))
     /** Looks at the end of this turn, and again when the time for it has come. */
     const look = () => {
       if (looking) return
@@ -289,16 +291,21 @@ export const make = (
         source.set("up")
         // A listener may have closed the client.
         if (!socket.onmessage) return
-        if (wasOpen) measure("reconnect", 1)
+        if (wasOpen) measure?.("reconnect", 1)
         wasOpen = true
         let heardAt = 0
         const requests = Requests.make((text) => socket.send(text), now)
         const request: Ask = (frame, onAnswer) => {
-          const askedAt = now()
-          requests.ask(frame, (answer) => {
-            measure("roundTrip", now() - askedAt)
-            onAnswer(answer)
-          })
+          const askedAt = measure ? now() : 0
+          requests.ask(
+            frame,
+            measure
+              ? (answer) => {
+                  measure("roundTrip", now() - askedAt)
+                  onAnswer(answer)
+                }
+              : onAnswer
+          )
           look()
         }
 
@@ -351,7 +358,7 @@ export const make = (
           } else if (frame.type === "status") source.set(frame.source)
           else {
             if (frame.type === "gap" || ("state" in frame && frame.state === "reset")) {
-              measure("gap", 1)
+              measure?.("gap", 1)
             }
             if ("id" in frame) requests.answered(frame.id!, frame)
             if (Requests.isOfChannel(frame)) for (const wing of above()) wing.receive?.(frame)
@@ -479,6 +486,7 @@ export const make = (
         }
         check(true)
       },
+      measure,
       giveUp: (message) => state.giveUp?.(message),
       stopped: () => state.stopped,
       linger,

@@ -6,7 +6,7 @@
 import type { FrameOf, ServerFrame } from "../../Frame.ts"
 import type { SourceState } from "../../Protocol.ts"
 import type { ConnectionStopped, Refused } from "../ClientError.ts"
-import type { State } from "../Connection.ts"
+import type { Measurement, State } from "../Connection.ts"
 import type { Readable } from "../Readable.ts"
 import type { Ask } from "./connectionStates.ts"
 import type { ChannelFrame, RefusalFields } from "./requests.ts"
@@ -36,6 +36,8 @@ export interface Connection {
    * with a fresh token where that would.
    */
   readonly refused: (channel: string, refusal: RefusalFields) => Refused | undefined
+  /** Hands a measurement to the program that collects them; `undefined` without one. */
+  readonly measure: ((name: Measurement, value: number) => void) | undefined
   /** Gives up a link that lives and does not do what it is for. */
   readonly giveUp: (message: string) => void
   /** Looks at the link now, cuts a wait short, and leaves `stopped`. */

@@ -163,7 +163,10 @@ export const make = (
     connection.look()
     const { bytes, messages } = queue.size()
     const told = waiting.getSnapshot()
-    if (bytes !== told.bytes || messages !== told.messages) waiting.set({ messages, bytes })
+    if (bytes !== told.bytes || messages !== told.messages) {
+      waiting.set({ messages, bytes })
+      connection.measure?.("queue", messages)
+    }
     pump()
   }
 

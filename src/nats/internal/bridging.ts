@@ -10,6 +10,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import { Notices } from "../../server/internal/limits/boundedLog.ts"
 import { waitUntilUp } from "../../server/internal/waitUntilUp.ts"
 import type { NotificationSource } from "../../server/NotificationSource.ts"
 import type { NodeLease } from "../../server/OutboxReader.ts"
@@ -51,13 +52,19 @@ interface BridgingOptions {
   readonly acting: (is: boolean) => void
 }
 
-export const run = (options: BridgingOptions): Effect.Effect<never> =>
-  Effect.gen(function* () {
+export const run = (options: BridgingOptions): Effect.Effect<never> => {
+  /** An election that does not come to rest has a line once a minute. */
+  const elections = new Notices()
+  return Effect.gen(function* () {
     yield* waitUntilUp(options.sealed.state)
     const held = yield* options.lease(leaseName)
-    yield* Effect.raceAllFirst([acts(options, held), held.lost, natsIsGone(options.sealed)])
-    yield* Effect.logInfo("This node no longer listens to the live channels of others")
+    yield* Effect.raceAllFirst([
+      acts(options, held, elections),
+      held.lost,
+      natsIsGone(options.sealed)
+    ])
   }).pipe(Effect.scoped, Effect.forever, Effect.annotateLogs("component", "effect-realtime nats"))
+}
 
 const natsIsGone = ({ state }: Sealed): Effect.Effect<void> =>
   SubscriptionRef.changes(state).pipe(
@@ -70,7 +77,8 @@ const natsIsGone = ({ state }: Sealed): Effect.Effect<void> =>
 
 const acts = (
   { acting, caughtUp, inner, now, sealed, self }: BridgingOptions,
-  held: NodeLease
+  held: NodeLease,
+  elections: Notices
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { prefix } = sealed
@@ -80,6 +88,7 @@ const acts = (
     const publish = (subject: string, text: string): void => {
       if (held.held()) sealed.publish(`${at}.live.${subject}`, text)
     }
+    const refusals = new Notices()
     const b = bridgeName(held.term, self)
     const bridge = new LiveBridge({
       b,
@@ -94,7 +103,11 @@ const acts = (
           Effect.andThen(Effect.sync(ready)),
           Effect.andThen(Effect.never),
           Effect.scoped,
-          Effect.catch((error) => Effect.logWarning(error.message))
+          Effect.catch((error) =>
+            refusals.due(channel, now()) === undefined
+              ? Effect.void
+              : Effect.logWarning(error.message)
+          )
         )
         const fiber = runFork(listening)
         return () => void runFork(Fiber.interrupt(fiber))
@@ -112,7 +125,12 @@ const acts = (
       const ask = askOf(text)
       if (ask !== undefined && ask.n !== self) bridge.ask(ask)
     })
-    yield* Effect.logInfo("This node listens to the live channels of all nodes")
+    if (elections.due("", now()) !== undefined) {
+      yield* Effect.acquireRelease(
+        Effect.logInfo("This node listens to the live channels of all nodes"),
+        () => Effect.logInfo("This node no longer listens to the live channels of others")
+      )
+    }
     while (prefix() === at) {
       const linked = (yield* SubscriptionRef.get(inner.state)) === "up"
       publish("beat", JSON.stringify(bridge.beat(linked)))

@@ -15,6 +15,7 @@ import {
   UserAuthenticationExpiredError
 } from "@nats-io/transport-node"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -24,7 +25,9 @@ import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { errorText } from "../../internal/errorText.ts"
 import { tlsCodes } from "../../server/internal/link/databaseRefusal.ts"
+import { Notices } from "../../server/internal/limits/boundedLog.ts"
 import * as metrics from "../../server/internal/metrics.ts"
+import { Outage } from "../../server/internal/outage.ts"
 import { tally } from "../../server/internal/tally.ts"
 import * as Reconnecting from "../../server/internal/reconnecting.ts"
 import { type NatsDeaf, NatsForbidden, NatsRefused, NatsUnreachable } from "./connectionErrors.ts"
@@ -88,6 +91,8 @@ class ConnectionLost extends Data.TaggedError("ConnectionLost")<{ readonly reaso
 const maxUnconfirmed = 16 * 1_048_576
 /** Bytes after which the node asks for a confirmation. */
 const confirmEvery = 262_144
+/** Milliseconds between two lines about one subject that NATS refuses. */
+const refusedEvery = 3_600_000
 /** Until the first connect. */
 const usualMaxPayload = 1_048_576
 
@@ -114,6 +119,7 @@ export const make = ({
 }: ResolvedConnection): Effect.Effect<Connection, NatsRefused | NatsUnreachable, Scope.Scope> =>
   Effect.gen(function* () {
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const clock = yield* Clock.Clock
     const state = yield* SubscriptionRef.make<"up" | "down">("down")
     yield* (yield* tally).show("natsUp", () => (SubscriptionRef.getUnsafe(state) === "up" ? 1 : 0))
     const started = yield* Deferred.make<void, NatsRefused | NatsUnreachable>()
@@ -132,12 +138,11 @@ export const make = ({
     }
 
     /** Subjects whose refusal was logged. */
-    const said = new Set<string>()
+    const said = new Notices(refusedEvery)
     const forbidden = (error: PermissionViolationError): void => {
       for (const told of refusals) told(error)
       const what = `${error.operation} ${error.subject}`
-      if (proving > 0 || said.has(what)) return
-      if (said.size < 1000) said.add(what)
+      if (proving > 0 || said.due(what, clock.currentTimeMillisUnsafe()) === undefined) return
       const operation = error.operation === "publish" ? "publish" : "subscribe"
       log(new NatsForbidden({ operation, subject: error.subject }).message)
     }
@@ -179,8 +184,6 @@ export const make = ({
     )
 
     let wasUp = false
-    /** What was logged since the connection was up: one line for each kind of failure. */
-    let trouble: "lost" | "rejected" | undefined
 
     /** One connection, from connect to loss. */
     const session = (onUp: Effect.Effect<void>) =>
@@ -209,8 +212,6 @@ export const make = ({
         yield* onUp
         if (wasUp) yield* Metric.update(metrics.natsReconnects, 1)
         wasUp = true
-        if (trouble !== undefined) yield* Effect.logInfo("The connection to NATS is up again")
-        trouble = undefined
         yield* SubscriptionRef.set(state, "up")
         yield* Deferred.succeed(started, undefined)
         const beating = Effect.gen(function* () {
@@ -241,17 +242,16 @@ export const make = ({
           else if (startWithout) yield* Deferred.succeed(started, undefined)
           else yield* Deferred.fail(started, new NatsUnreachable({ servers, cause: error }))
         }
-        const kind = isRefusal(error) ? "rejected" : "lost"
-        const known = trouble === kind
-        trouble = kind
-        return {
-          known,
-          text: (delay: number) =>
-            `The connection to NATS is down, next try in ${delay} ms: ${errorText(error)}`
-        }
+        return { reason: errorText(error), lasts: isRefusal(error) }
       })
 
-    const reconnecting = yield* Reconnecting.make(policy, { fromStart: false })
+    const reconnecting = yield* Reconnecting.make(policy, {
+      fromStart: false,
+      outage: new Outage({
+        lost: "The connection to NATS is down",
+        back: "The connection to NATS is back"
+      })
+    })
     yield* reconnecting(session, onFailure).pipe(
       Effect.annotateLogs("component", "effect-realtime nats"),
       Effect.forkScoped

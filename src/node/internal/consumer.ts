@@ -17,6 +17,8 @@ import type { RealtimeEvent } from "../../RealtimeEvent.ts"
 import { keeps } from "../../server/internal/hub/durable.ts"
 import { sqlState } from "../../server/internal/link/sqlState.ts"
 import { invalid } from "../../server/internal/options.ts"
+import { Defects } from "../../server/internal/limits/boundedLog.ts"
+import { Outage } from "../../server/internal/outage.ts"
 import * as Reconnecting from "../../server/internal/reconnecting.ts"
 import type { OutboxReader } from "../../server/OutboxReader.ts"
 import * as Realtime from "../../server/Realtime.ts"
@@ -116,6 +118,7 @@ const consuming = <A>(
 ): Effect.Effect<never, Realtime.ConsumerConflict | Realtime.NotDurable, Services> =>
   Effect.gen(function* () {
     const { name, onError, start } = options
+    const defects = new Defects()
     let queryFailed: TransactionError | undefined
     /** PostgreSQL rejects all queries after a failed one, so the failed one is the reason. */
     const reasonOf = (error: unknown): unknown =>
@@ -126,40 +129,47 @@ const consuming = <A>(
             ? (queryFailed ?? transactionError(error))
             : transactionError(error)
           : error
-    const attempt = Realtime.consume(channel, {
-      name,
-      start,
-      onEvents: (events) => handled(options, events, hand, (error) => (queryFailed = error))
+    const attempt = (onUp: Effect.Effect<void>) =>
+      Realtime.consume(channel, {
+        name,
+        start,
+        onEvents: (events) =>
+          Effect.gen(function* () {
+            yield* (yield* PgClient).afterCommit(onUp)
+            yield* handled(options, events, hand, (error) => (queryFailed = error))
+          })
+      })
+    const reconnecting = yield* Reconnecting.make(Backoff.link, {
+      fromStart: true,
+      outage:
+        onError === undefined
+          ? new Outage({
+              lost: `The consumer "${name}" has rolled its batch back, and retries it`,
+              back: `The consumer "${name}" has committed its batch`
+            })
+          : `The consumer "${name}" has rolled its batch back`
     })
-    const reconnecting = yield* Reconnecting.make(Backoff.link, { fromStart: true })
-    return yield* reconnecting(
-      () => attempt,
-      (cause) =>
-        Effect.gen(function* () {
-          hand.onIdle()
-          const lasting = Cause.findErrorOption(cause)
-          if (
-            lasting._tag === "Some" &&
-            (lasting.value._tag === "ConsumerConflict" || lasting.value._tag === "NotDurable")
-          ) {
-            return yield* Effect.fail(lasting.value)
-          }
-          if (Cause.hasInterrupts(cause) || hand.givenUp.aborted) return yield* Effect.interrupt
-          const error = reasonOf(Cause.squash(cause))
-          if (onError !== undefined) {
-            yield* Effect.try({ try: () => onError(error), catch: (thrown) => thrown }).pipe(
-              Effect.catch((thrown) =>
-                Effect.logError(`The onError of the consumer "${name}" threw`, thrown)
-              )
+    return yield* reconnecting(attempt, (cause) =>
+      Effect.gen(function* () {
+        hand.onIdle()
+        const lasting = Cause.findErrorOption(cause)
+        if (
+          lasting._tag === "Some" &&
+          (lasting.value._tag === "ConsumerConflict" || lasting.value._tag === "NotDurable")
+        ) {
+          return yield* Effect.fail(lasting.value)
+        }
+        if (Cause.hasInterrupts(cause) || hand.givenUp.aborted) return yield* Effect.interrupt
+        const error = reasonOf(Cause.squash(cause))
+        if (onError !== undefined) {
+          yield* Effect.try({ try: () => onError(error), catch: (thrown) => thrown }).pipe(
+            Effect.catch((thrown) =>
+              defects.logged(`The onError of the consumer "${name}"`, thrown)
             )
-          }
-          const text = errorText(error)
-          return {
-            text: (delay) =>
-              `The consumer "${name}" has rolled its batch back and retries it in ${delay} ms: ${text}`,
-            known: onError !== undefined
-          }
-        })
+          )
+        }
+        return { reason: errorText(error) }
+      })
     )
   })
 

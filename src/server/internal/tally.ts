@@ -93,6 +93,9 @@ const gauges = {
 
 const sessionsOfDatabase = ["link", "reader"] as const
 
+/** What this version of a node takes leases for. */
+const leases = ["reader", "listener", "consumer"]
+
 /** Counters that change so seldom that their parts update them. */
 const seldom = [
   metrics.backlogsDropped,
@@ -126,6 +129,15 @@ export class Tally {
     this.#context = context
     if (context === undefined) return
     for (const metric of seldom) metric.updateUnsafe(0, context)
+    for (const lease of leases) {
+      for (const metric of [
+        metrics.leasesHeld,
+        metrics.leasesTaken,
+        metrics.leaseRenewalsFailed
+      ] as const) {
+        Metric.withAttributes<number, unknown>(metric, { lease }).modifyUnsafe(0, context)
+      }
+    }
     this.#count(metrics.eventsOut, () => this.eventsOut)
     this.#count(metrics.bytesIn, () => this.bytesIn)
     this.#count(metrics.bytesOut, () => this.bytesOut)

@@ -21,6 +21,18 @@ export const at = (tx: number, digest = "") =>
     witness: { tx: BigInt(tx), id: 1n, at: 1n }
   }) + (digest && `.${digest}`)
 
+/** The position in the middle of a tick, behind the first events of transaction `tx`. */
+export const amid = (tx: number) =>
+  Cursor.formatDurable({
+    identity: "AAAAAAAA",
+    position: Cursor.midway(
+      { xmax: BigInt(tx), running: [] },
+      { xmax: BigInt(tx) + 1n, running: [] },
+      1n
+    ),
+    witness: { tx: BigInt(tx), id: 1n, at: 1n }
+  })
+
 /** A row as the wire has it. */
 export const row = (id: number | string, status = "new", owner: string | null = null) => ({
   id,

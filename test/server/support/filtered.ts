@@ -150,6 +150,7 @@ export class OrdersTable {
       from: at(from),
       cursor: at(to),
       tick,
+      isMidway: false,
       events: this.log.slice(from, to),
       cursorAt: (index) => at(from + index + 1)
     }

@@ -7,7 +7,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { Effect, type Scope, Stream } from "effect"
 import type { RealtimeClient } from "effect-realtime/client"
-import { long, type Random } from "../../server/support/random.ts"
+import type { Random } from "../../server/support/random.ts"
 import { until } from "../../support/until.ts"
 import { Kept, Live } from "./clusterChannels.ts"
 import type { World } from "./clusterWorld.ts"
@@ -121,7 +121,7 @@ export const eventsLaw = ({ pick }: Random): EventsLaw => {
 
 /** The rows of a table are those of one position, and at the end those of a `select`. */
 export const rowsLaw = ({ query }: World, dice: Random): Law => {
-  const collections = new Collections(long)
+  const collections = new Collections()
   const change = Effect.suspend(() => changePair(dice)).pipe(Effect.exit, Effect.asVoid)
   return {
     follow: (client) => collections.follow(client),

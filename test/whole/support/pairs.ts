@@ -59,19 +59,8 @@ const text = (rows: ReadonlyArray<Part>) =>
     .toSorted()
     .join("\n")
 
-/**
- * The rows of clients, one filter after the other.
- *
- * `longReplays`: clients are away for so long that a replay has more than the 256 events of a frame. A frame may
- * then end within a transaction, so a half pair counts where the next rows do not complete it.
- */
+/** The rows of clients, one filter after the other. */
 export class Collections {
-  readonly #longReplays: boolean
-
-  constructor(longReplays = false) {
-    this.#longReplays = longReplays
-  }
-
   /** Rows that were live and are not those of one position or of the filter, or older than before. */
   readonly wrong: Array<unknown> = []
   /** Live collections that were looked at. */
@@ -119,7 +108,6 @@ export class Collections {
   ): Effect.Effect<void, never, Scope.Scope> {
     const where = wheres[this.#all.length % wheres.length]
     const newest = new Map<number, number>()
-    let halfBefore: ReadonlySet<string> = new Set()
     const collection = { where, newest, rows: [] as ReadonlyArray<Part>, status: "loading" }
     this.#all.push(collection)
     return client.rows(Parts, where === undefined ? {} : { where }).pipe(
@@ -129,10 +117,7 @@ export class Collections {
           if (status === "stale") this.stale++
           if (status !== "live") return
           this.compared++
-          const halfNow = halves(rows).map(text)
-          const isKnown = (half: string) => !this.#longReplays || halfBefore.has(half)
-          this.wrong.push(...halfNow.filter(isKnown))
-          halfBefore = new Set(halfNow)
+          this.wrong.push(...halves(rows).map(text))
           for (const row of rows) {
             if (where !== undefined && row.status !== where.status) this.wrong.push(row)
             const before = newest.get(row.id) ?? 0

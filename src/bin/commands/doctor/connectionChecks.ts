@@ -6,10 +6,11 @@ import * as Result from "effect/Result"
 import { randomUUID } from "node:crypto"
 import { pgNotificationSource as Defaults } from "../../../internal/defaults.ts"
 import { maxOff } from "../../../server/internal/bus/dayKey.ts"
-import { ListenNotDelivered, NotPrimary } from "../../../server/internal/link/databaseRefusal.ts"
+import { ListenNotDelivered } from "../../../server/internal/link/databaseRefusal.ts"
 import { readUrl } from "../../../server/internal/link/databaseUrl.ts"
 import * as PgLink from "../../../server/internal/link/pgLink.ts"
 import { leastMisses, selfTest } from "../../../server/internal/link/selfTest.ts"
+import { undelivered } from "../../shared/database.ts"
 import { type Check, fix, ok, type Patient } from "./verdict.ts"
 
 const loopback = /^(localhost|127\.\d+\.\d+\.\d+|::1)$/
@@ -47,7 +48,12 @@ const primary: Check = {
   look: Effect.fnUntraced(function* ({ pool }: Patient) {
     const [row] = yield* pool<{ readonly standby: boolean }>`
       select pg_is_in_recovery() as standby`
-    return row?.standby === true ? fix(new NotPrimary().message) : ok("the server is the primary")
+    return row?.standby === true
+      ? fix(
+          "The database is a standby. Notifications and positions are those of the primary only.",
+          "Give the URL of the primary, or a name that leads to it."
+        )
+      : ok("the server is the primary")
   })
 }
 
@@ -83,7 +89,7 @@ const listening: Check = {
     const missed = found.find((one) => one !== undefined)
     return missed === undefined || found.includes(undefined)
       ? ok("a notification through the pool arrived on the link")
-      : fix(missed.message)
+      : fix(undelivered)
   })
 }
 

@@ -11,6 +11,7 @@ import {
 } from "../../../server/internal/link/watched.ts"
 import { sqlState } from "../../../server/internal/link/sqlState.ts"
 import {
+  functionsMissing,
   grantsMissing,
   installFacts,
   isInstalled,
@@ -18,11 +19,9 @@ import {
 } from "../../../server/internal/sql/inspection.ts"
 import { objects } from "../../../server/internal/sql/objects.ts"
 import { schemaVersion } from "../../../server/internal/sql/schema.ts"
-import { usual } from "../../../server/internal/sql/schemaName.ts"
-import { NotInstalled, OutdatedInstall } from "../../../server/PgInstaller.ts"
+import { OutdatedInstall } from "../../../server/PgInstaller.ts"
+import { ofSchema, watchCures } from "./watchCures.ts"
 import { type Check, fix, ok, type Patient, skipped } from "./verdict.ts"
-
-const ofSchema = (schema: string) => (schema === usual ? "" : ` --schema ${schema}`)
 
 /** Looks only where the objects are, and the role may read them. */
 const whenInstalled =
@@ -40,7 +39,12 @@ const whenInstalled =
 const install: Check = {
   name: "install",
   look: Effect.fnUntraced(function* ({ pool, schema }: Patient) {
-    if (!(yield* isInstalled(pool))) return fix(new NotInstalled({ schema }).message)
+    if (!(yield* isInstalled(pool))) {
+      return fix(
+        `The database does not have the objects of effect-realtime in schema ${schema}.`,
+        `Run npx effect-realtime sql${ofSchema(schema)} --apply as the owner.`
+      )
+    }
     const facts = yield* Effect.catchIf(
       installFacts(pool),
       (error) => sqlState(error) === "42501",
@@ -57,6 +61,13 @@ const install: Check = {
       return fix(
         `The database has version ${version} of the objects, and this command line is of version ${schemaVersion}.`,
         "Deploy the version of effect-realtime that installed them."
+      )
+    }
+    const gone = yield* functionsMissing(pool)
+    if (gone.length > 0) {
+      return fix(
+        `Functions of schema ${schema} are gone: ${gone.join(", ")}.`,
+        `Run npx effect-realtime sql${ofSchema(schema)} --apply as their owner.`
       )
     }
     return isOurs
@@ -82,22 +93,34 @@ const rights: Check = {
     const missing = yield* grantsMissing(pool, role)
     return missing.length === 0
       ? ok(`role ${role} has the rights of a node`)
-      : fix(
-          `Role ${role} lacks ${missing.length} of the rights of a node: ${missing.join("; ")}.`,
-          `Run npx effect-realtime sql${ofSchema(schema)} --node-role <role> --apply as the owner, and grant that role to ${role}.`
-        )
+      : {
+          ...fix(
+            `Role ${role} lacks ${missing.length} of the rights of a node.`,
+            `Run npx effect-realtime sql${ofSchema(schema)} --node-role <role> --apply as the owner, and grant that role to ${role}. Or run as the owner:`
+          ),
+          lines: missing.map((statement) => `${statement};`)
+        }
   })
 }
 
 const tables: Check = {
   name: "tables",
   look: whenInstalled(
-    Effect.fnUntraced(function* ({ definitions, pool }: Patient) {
+    Effect.fnUntraced(function* ({ definitions, pool, schema }: Patient) {
       const client = yield* objects(pool)
-      const texts = [
-        ...(yield* troubles(client)).map(troubleText),
-        ...(yield* unrouted(client)).map(unroutedText)
+      const cures = yield* watchCures(pool, schema)
+      const found = [
+        ...(yield* troubles(client)).map((one) =>
+          fix(troubleText(one), cures.of(one.channel, one.rel, one.trouble))
+        ),
+        ...(yield* unrouted(client)).map((one) =>
+          fix(
+            unroutedText(one),
+            `Give the rows a value, or end their count: ${cures.again(one.channel)}`
+          )
+        )
       ]
+      const texts: Array<string> = []
       const known = (yield* watchedTables(pool)) ?? []
       for (const { delivery, table } of definitions) {
         if (table === undefined) continue
@@ -110,7 +133,8 @@ const tables: Check = {
           texts.push(unreachedText(delivery, table.channel, of[0]))
         }
       }
-      if (texts.length > 0) return texts.map((text) => fix(text))
+      found.push(...texts.map((text) => fix(text)))
+      if (found.length > 0) return found
       return ok(`${known.length} watched for a channel, each with its triggers`)
     })
   )

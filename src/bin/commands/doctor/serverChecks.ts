@@ -1,7 +1,7 @@
 /** The checks of `doctor` of the server: old transactions, the notification queue, autovacuum. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { fullQueue, queueText } from "../../../server/internal/outbox/upkeep.ts"
+import { fullQueue } from "../../../server/internal/outbox/upkeep.ts"
 import { type Check, fix, ok, type Patient, skipped, type Verdict } from "./verdict.ts"
 
 interface Open {
@@ -21,6 +21,9 @@ select format('the prepared transaction %L (role %s)', p.gid, p.owner), extract(
 from pg_prepared_xacts p where p.prepared < clock_timestamp() - make_interval(secs => $1)
 order by 2 desc limit 10`
 
+const lastingOf = (minutes: number): string =>
+  minutes < 2 ? `${Math.round(minutes * 60)} seconds` : `${Math.round(minutes)} minutes`
+
 const transactions: Check = {
   name: "transactions",
   look: Effect.fnUntraced(function* ({ oldTransaction, pool }: Patient) {
@@ -28,7 +31,7 @@ const transactions: Check = {
     if (open.length > 0) {
       return open.map(({ cure, minutes, who }): Verdict =>
         fix(
-          `A transaction is open for ${Math.round(minutes)} minutes: ${who}. Messages that it may still see are neither pruned nor vacuumed.`,
+          `A transaction is open for ${lastingOf(minutes)}: ${who}. Messages that it may still see are neither pruned nor vacuumed.`,
           `End it, or run ${cure}.`
         )
       )
@@ -49,9 +52,19 @@ const queue: Check = {
     const [row] = yield* pool<{ readonly usage: number }>`
       select pg_notification_queue_usage()::float8 as usage`
     const usage = row?.usage ?? 0
-    return usage > fullQueue
-      ? fix(queueText(usage))
-      : ok(`the notification queue is ${Math.round(usage * 100)} % full`)
+    if (usage <= fullQueue) return ok(`the notification queue is ${Math.round(usage * 100)} % full`)
+    // Any transaction may be of a session that listens. An operation of the server itself never is.
+    const open = yield* pool.unsafe<Open>(openStatement, [0])
+    const text = `The notification queue is ${Math.round(usage * 100)} % full: a session that listens has a transaction open. When it is full, every transaction that notifies fails.`
+    return {
+      ...fix(
+        text,
+        open.length === 0
+          ? "The transaction is over, or this role may not see it: grant pg_read_all_stats to it, and look again."
+          : `End the transaction of the session that listens, the oldest first: ${open[0]!.cure}`
+      ),
+      lines: open.map(({ cure, minutes, who }) => `open for ${lastingOf(minutes)}: ${who}; ${cure}`)
+    }
   })
 }
 
@@ -69,7 +82,7 @@ const autovacuum: Check = {
   look: Effect.fnUntraced(function* ({ pool, schema }: Patient) {
     const [row] = yield* pool<Vacuum>`
       select current_setting('autovacuum')::boolean and current_setting('track_counts')::boolean as on,
-        coalesce(not 'autovacuum_enabled=false' = any(c.reloptions), true) as enabled,
+        not exists (select from unnest(c.reloptions) o(text) where o.text ~* '^autovacuum_enabled=(f|of|n|0)') as enabled,
         coalesce(s.n_dead_tup, 0)::float8 as dead
       from (select 1) one
       left join pg_stat_all_tables s on s.schemaname = ${schema} and s.relname = 'messages'

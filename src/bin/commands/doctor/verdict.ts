@@ -16,6 +16,8 @@ export interface Verdict {
   readonly status: "fix" | "ok" | "skipped" | "unknown"
   readonly text: string
   readonly cure?: string
+  /** More of the text, a line for each. */
+  readonly lines?: ReadonlyArray<string>
 }
 
 export const ok = (text: string): Verdict => ({ status: "ok", text })

@@ -6,6 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Flag from "effect/cli/Flag"
+import { channelNameFault } from "../../../Protocol.ts"
 import type * as PgInstaller from "../../../server/PgInstaller.ts"
 import { type CommandFailed, wrongUsage } from "../../shared/exit.ts"
 
@@ -84,7 +85,15 @@ export const tableOf = (
   const dot = target.indexOf(".")
   const schema = dot < 0 ? "public" : target.slice(0, dot)
   const name = target.slice(dot + 1)
-  return Effect.succeed({ channel: channel ?? `table_updates_${name}`, table: { schema, name } })
+  const usual = `table_updates_${name}`
+  const fault = channel === undefined ? channelNameFault(usual) : undefined
+  return fault === undefined
+    ? Effect.succeed({ channel: channel ?? usual, table: { schema, name } })
+    : Effect.fail(
+        wrongUsage(
+          `Table "${target}" gives no channel name, because "${usual}" ${fault}. Name the channel: "${target}=my_channel".`
+        )
+      )
 }
 
 /** The names of the flags for tables, in the order of the arguments. */

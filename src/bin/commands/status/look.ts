@@ -10,6 +10,8 @@ import type { Keys } from "../../../server/internal/bus/bus.ts"
 import * as Bus from "../../../server/internal/bus/bus.ts"
 import { resolvedBus } from "../../../server/internal/bus/busOptions.ts"
 import * as DatabaseKeys from "../../../server/internal/bus/databaseKeys.ts"
+import { standby } from "../../shared/database.ts"
+import { failed } from "../../shared/exit.ts"
 import type { Carrier } from "../../../server/internal/bus/carrier.ts"
 import type { NodeStats } from "../../../server/internal/control/control.ts"
 import * as Guest from "../../../server/internal/control/guest.ts"
@@ -63,6 +65,8 @@ export const looking = Effect.fnUntraced(function* <E, R>(over: Over<E, R>) {
     const consumers = yield* consumerFacts(sql)
     return { held, consumers, outbox: yield* outboxFacts(sql) }
   })
+  const [server] = yield* sql<{ readonly standby: boolean }>`select pg_is_in_recovery() as standby`
+  if (server?.standby === true) return yield* failed(standby)
   // Names what the role lacks before the bus does.
   yield* facts
   const keys = yield* DatabaseKeys.make(sql)

@@ -92,7 +92,9 @@ export const linesOf = (seen: Seen, { bold, dim, red, yellow }: Styles): Readonl
     ),
     ...section(nodeHead, nodes.map(nodeRow)),
     ...silent.map((name) =>
-      yellow(`  ${name}: heard, without an answer. It is stuck, or runs without control: true.`)
+      yellow(
+        `  ${name}: heard, without an answer. It reconnects, is stuck, or runs without control: true.`
+      )
     ),
     ...(seen.hears ? [] : [red(`  ${deaf[seen.over]}`)]),
     ...(seen.hears && seen.unheard !== undefined ? [yellow(`  ${unheard(seen)}`)] : []),

@@ -14,12 +14,14 @@ import * as Ref from "effect/Ref"
 import * as Stream from "effect/Stream"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import type { RealtimeEvent } from "../../../RealtimeEvent.ts"
+import { parseDurable } from "../../../internal/cursorText.ts"
 import * as OutboxReader from "../../../server/OutboxReader.ts"
 import * as PgNotificationSource from "../../../server/PgNotificationSource.ts"
 import * as Realtime from "../../../server/Realtime.ts"
-import { type Chosen, choose } from "../../shared/channels.ts"
+import { type Chosen, choose, undelivered } from "../../shared/channels.ts"
 import { inDatabase, type Place } from "../../shared/database.ts"
 import { failed, untilSignal, wrongUsage } from "../../shared/exit.ts"
+import { lineOf } from "../../shared/printable.ts"
 import { styles } from "../../shared/styles.ts"
 
 interface Given extends Place {
@@ -89,7 +91,7 @@ interface Printed {
 
 const asJson: Printed = {
   event: (event, cursor) =>
-    JSON.stringify(
+    lineOf(
       event._tag === "Gap"
         ? { type: "gap", channel: event.channel, reason: event.reason, cursor }
         : {
@@ -102,7 +104,7 @@ const asJson: Printed = {
             cursor
           }
     ),
-  position: (cursor) => JSON.stringify({ type: "cursor", cursor })
+  position: (cursor) => lineOf({ type: "cursor", cursor })
 }
 
 const pretty = TerminalCapabilities.useSync(({ canColor }): Printed => {
@@ -111,7 +113,7 @@ const pretty = TerminalCapabilities.useSync(({ canColor }): Printed => {
     event: (event) =>
       event._tag === "Gap"
         ? yellow(`gap ${event.reason}: events may be missing here, re-read the state`)
-        : `${dim(event.at.toISOString())}  ${bold(event.id)}  ${JSON.stringify(event.payload)}`,
+        : `${dim(event.at.toISOString())}  ${bold(event.id)}  ${lineOf(event.payload)}`,
     position: () => undefined
   }
 })
@@ -122,10 +124,26 @@ const readCursor = (file: string) =>
       Effect.map((text) => text.trim() || undefined),
       Effect.catchIf(
         ({ reason }) => reason._tag === "NotFound",
-        () => Effect.succeed(undefined)
+        // Fails now where it could not be written later.
+        () => Effect.as(files.writeFileString(file, ""), undefined)
+      ),
+      Effect.mapError(() =>
+        wrongUsage(
+          `--cursor-file: ${file} cannot be read and written. Give a file in a folder of yours.`
+        )
       )
     )
   )
+
+/** Refuses what is no cursor: the reader would begin with a gap, from now on. */
+const checkedFrom = (from: string | undefined, given: string) =>
+  from === undefined || from === "oldest" || parseDurable(from) !== undefined
+    ? Effect.succeed(from)
+    : Effect.fail(
+        wrongUsage(
+          `${given} has no cursor of a durable channel. Give one that tail printed, or oldest.`
+        )
+      )
 
 /** In two steps, so that a crash leaves the old cursor or the new one. */
 const writeCursor = (file: string, cursor: string) =>
@@ -140,6 +158,7 @@ export const follow = Effect.fnUntraced(
   function* (given: Given) {
     const { channel: name } = given
     const chosen = yield* choose({ ...given, name })
+    if (chosen.isGuess) return yield* undelivered(name)
     const isDurable = chosen.delivery === "durable"
     const file = Option.getOrUndefined(given.cursorFile)
     if (!isDurable && (Option.isSome(given.from) || file !== undefined)) {
@@ -147,11 +166,12 @@ export const follow = Effect.fnUntraced(
         `Channel "${name}" is live: no event of it is kept, so it has no --from and no --cursor-file.`
       )
     }
-    const from =
-      Option.getOrUndefined(given.from) ??
-      (file === undefined ? undefined : yield* readCursor(file))
-    const hint = chosen.isGuess ? ", a guess: see --delivery" : ""
-    yield* Console.error(`following ${name} (${chosen.delivery}${hint})`)
+    const flag = Option.getOrUndefined(given.from)
+    const kept = file === undefined ? undefined : yield* readCursor(file)
+    const from = yield* flag === undefined
+      ? checkedFrom(kept, `--cursor-file: ${file}`)
+      : checkedFrom(flag, "--from")
+    yield* Console.error(`following ${name} (${chosen.delivery})`)
     const { event, position } = given.json ? asJson : yield* pretty
     const at = yield* Ref.make(from)
     let left = Option.getOrElse(given.limit, () => Number.POSITIVE_INFINITY)

@@ -8,6 +8,7 @@ import { createRemoteJWKSet, customFetch } from "jose/jwks/remote"
 import type { JSONWebKeySet, JWK } from "jose"
 import type { JWTVerifyGetKey } from "jose/jwt/verify"
 import { createPublicKey, createSecretKey, KeyObject } from "node:crypto"
+import { errorText } from "../../../internal/errorText.ts"
 import { InvalidOption } from "../options.ts"
 
 /** Whether the host of a URL is this machine. */
@@ -46,9 +47,20 @@ export type Material =
 
 /** The key set could not be fetched: a fault of the server, not of the client. */
 export class KeysUnavailable extends Error {
-  constructor(cause: unknown) {
-    super("The key set could not be fetched", { cause })
+  readonly _tag = "KeysUnavailable"
+  constructor(reason: string, cause: unknown) {
+    super(
+      `The key set could not be fetched: ${reason}. Check that this node reaches the address of jwt.keys, and that it answers with a JSON Web Key Set. Clients are asked to try again`,
+      { cause }
+    )
   }
+}
+
+/** Why a fetch failed, without its address. */
+const reasonOf = (error: unknown): string => {
+  const { cause } = error instanceof Error ? error : {}
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : undefined
+  return code ?? errorText(error)
 }
 
 export interface Usable {
@@ -187,7 +199,7 @@ const remote = (address: string | URL): Usable => {
   const find = createRemoteJWKSet(url, {
     timeoutDuration: fetchMillis,
     [customFetch]: async (resource, options) => {
-      if (performance.now() < restUntil) throw new Error("It failed a moment ago")
+      if (performance.now() < restUntil) throw new Error("it failed a moment ago")
       restUntil = performance.now() + restMillis
       const response = await fetch(resource, options)
       if (response.status === 200) restUntil = 0
@@ -203,7 +215,8 @@ const remote = (address: string | URL): Usable => {
       } catch (error) {
         const unknown =
           error instanceof JWKSNoMatchingKey || error instanceof JWKSMultipleMatchingKeys
-        throw unknown ? error : new KeysUnavailable(error)
+        if (unknown) throw error
+        throw new KeysUnavailable(reasonOf(error), error)
       }
     }
   }

@@ -24,6 +24,8 @@ import {
 } from "../../NodeBus.ts"
 import * as metrics from "../metrics.ts"
 import { tally as tallyOfFiber } from "../tally.ts"
+import { Defects } from "../limits/boundedLog.ts"
+import { Outage } from "../outage.ts"
 import type { BusTimes } from "./busOptions.ts"
 import type { Carrier } from "./carrier.ts"
 import { CounterWindow } from "./counterWindow.ts"
@@ -266,21 +268,23 @@ export const make = (
 
     // --- the heartbeat -----------------------------------------------------------------------------
 
-    /** Logs one line per change, and none for the first connection. */
+    const outage = new Outage({
+      lost: "The bus does not deliver",
+      back: "The bus delivers: this node hears its own heartbeats",
+      counts: false
+    })
     const become = (next: BusState, why: string) =>
       Effect.gen(function* () {
         const before = yield* SubscriptionRef.get(state)
-        if (before === next) return
-        yield* SubscriptionRef.set(state, next)
-        if (next === "up" && !heardOwn) yield* Effect.logDebug(why)
-        else yield* next === "up" ? Effect.logInfo(why) : Effect.logWarning(why)
+        if (before !== next) yield* SubscriptionRef.set(state, next)
+        yield* next === "up" ? outage.recovered : outage.failing(why)
       }).pipe(Effect.annotateLogs("component", "effect-realtime bus"))
 
     const heardSelf = (): void => {
       heardOwnAt = mono()
       runFork(
         Effect.andThen(
-          become("up", "The bus delivers: this node hears its own heartbeats."),
+          become("up", ""),
           Effect.sync(() => void (heardOwn = true))
         )
       )
@@ -295,8 +299,8 @@ export const make = (
           : Envelope.entryText({ kind: "beat", topic, content, to: undefined })
       })
 
-    const unheardLine = `The bus has a connection, but ${maxUnheard} heartbeats of this node did not return: it delivers nothing. The node opens another connection.`
-    const downLine = "The bus is down: this node cannot send its heartbeats."
+    const unheardLine = `it has a connection, but ${maxUnheard} heartbeats of this node did not return. The node opens another connection`
+    const downLine = "this node cannot send its heartbeats"
 
     const again = Latch.makeUnsafe(false)
     const beating = Effect.gen(function* () {
@@ -330,10 +334,11 @@ export const make = (
       return listenToSelf
     })
 
+    const defects = new Defects()
     const forever = (effect: Effect.Effect<unknown>) =>
       effect.pipe(
         Effect.catchDefect((defect) =>
-          Effect.andThen(Effect.logError("bus", defect), Effect.sleep(times.heartbeat))
+          Effect.andThen(defects.logged("The bus", defect), Effect.sleep(times.heartbeat))
         ),
         Effect.forever,
         Effect.forkScoped
@@ -348,7 +353,10 @@ export const make = (
     yield* SubscriptionRef.changes(carrier.state).pipe(
       Stream.runForEach((now) =>
         now === "down"
-          ? become("down", downLine)
+          ? // None before the first connection.
+            heardOwn
+            ? become("down", downLine)
+            : Effect.void
           : Effect.sync(() => {
               heardOwnAt = mono()
               again.openUnsafe()

@@ -49,14 +49,13 @@ export const make = (sql: PgClient): Effect.Effect<Notify, never, Scope.Scope> =
         yield* onUp
         return yield* link.beat
       }).pipe(Effect.scoped)
-    const reconnecting = yield* Reconnecting.make(Backoff.link, { fromStart: false })
+    const reconnecting = yield* Reconnecting.make(Backoff.link, {
+      fromStart: false,
+      // The bus itself logs whether it can send.
+      outage: "The session of the bus is down"
+    })
     yield* reconnecting(session, (cause) =>
-      Effect.succeed({
-        text: (delay) =>
-          `The session of the bus is down, next try in ${delay} ms: ${sqlMessage(Cause.squash(cause))}`,
-        // The bus itself logs whether it can send.
-        known: true
-      })
+      Effect.succeed({ reason: sqlMessage(Cause.squash(cause)) })
     ).pipe(Effect.annotateLogs("component", "effect-realtime bus"), Effect.forkScoped)
     return (channel, text) =>
       Effect.suspend(() => {

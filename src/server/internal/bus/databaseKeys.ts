@@ -3,13 +3,16 @@
  * text arrives that they do not decrypt. So a node notices a rotation of the secret.
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
+import { errorText } from "../../../internal/errorText.ts"
 import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
 import { isMissing, sqlMessage, sqlState } from "../link/sqlState.ts"
+import { Outage } from "../outage.ts"
 import { secretsStatement } from "../sql/busSecret.ts"
 import { openStatement } from "../sql/identity.ts"
 import { objects } from "../sql/objects.ts"
@@ -44,7 +47,10 @@ export const make = (
     const client = yield* objects(sql)
     let current: Secrets | undefined
     const lasting = Deferred.makeUnsafe<string>()
-    let told = ""
+    const outage = new Outage({
+      lost: "The secret of the bus cannot be read",
+      back: "The secret of the bus is read again"
+    })
 
     const read = client.unsafe<SecretsRow>(secretsStatement(openStatement)).pipe(
       Effect.timeout(timeout),
@@ -56,18 +62,13 @@ export const make = (
             current = { identity, secrets: row.secrets }
             if (row.lasting !== null) Deferred.doneUnsafe(lasting, Effect.succeed(row.lasting))
           }
-          told = ""
         })
       )
     )
     const again = read.pipe(
-      Effect.asVoid,
-      Effect.catch((error) => {
-        const line = `The secret of the bus could not be read, and is read again each ${every / 1000} s: ${sqlMessage(error)}`
-        const known = told === line
-        told = line
-        return known ? Effect.logDebug(line) : Effect.logWarning(line)
-      }),
+      Effect.andThen(outage.recovered),
+      Effect.catch((error) => outage.failing(sqlMessage(error))),
+      Effect.catchDefect((defect) => outage.failing(errorText(defect), Cause.die(defect))),
       Effect.annotateLogs("component", "effect-realtime bus")
     )
     const refusal = (error: unknown): NotInstalled | OutdatedInstall | BusForbidden | undefined => {

@@ -19,6 +19,7 @@ import { OutboxReader } from "../../OutboxReader.ts"
 import { NotInstalled } from "../../PgInstaller.ts"
 import { resolvedBus } from "../bus/busOptions.ts"
 import type { Door, DoorControl } from "../door/door.ts"
+import { Defects } from "../limits/boundedLog.ts"
 import type { InvalidOption } from "../options.ts"
 import { objects } from "../sql/objects.ts"
 import { revocationsStatement, revokeStatement } from "../sql/revocations.ts"
@@ -269,6 +270,7 @@ const everywhere = (
 
     const over = (door: Door): Effect.Effect<Control, never, Scope.Scope> =>
       Effect.gen(function* () {
+        const defects = new Defects()
         const closing = Effect.gen(function* () {
           yield* some.await
           some.closeUnsafe()
@@ -296,7 +298,7 @@ const everywhere = (
           )
         )
         yield* closing.pipe(
-          Effect.catchDefect((defect) => Effect.logError("control", defect)),
+          Effect.catchDefect((defect) => defects.logged("The end of revoked sessions", defect)),
           Effect.forever,
           Effect.forkScoped
         )

@@ -12,6 +12,7 @@ import type * as Scope from "effect/Scope"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type { Principal } from "../auth/callbacks.ts"
 import { isMissing, sqlMessage } from "../link/sqlState.ts"
+import { Outage } from "../outage.ts"
 import { revocationPage } from "../sql/revocations.ts"
 
 export interface Revocation {
@@ -80,7 +81,10 @@ export const make = (
     let last = "0"
     let readAt = -Infinity
     let wholeAt = -Infinity
-    let told = false
+    const outage = new Outage({
+      lost: `Revocations could not be read for ${patience / 1000} s, so this node accepts no new sessions`,
+      back: "Revocations are read again"
+    })
 
     const add = (row: RevocationRow): void => {
       const { kind, name } = row
@@ -109,8 +113,7 @@ export const make = (
       } while (more)
       if (readAt === -Infinity) wholeAt = begun
       readAt = begun
-      if (told) yield* Effect.logInfo("Revocations are read again.")
-      told = false
+      yield* outage.recovered
     })
 
     /** The last row that was read again of the whole table, and all names until there. */
@@ -138,11 +141,7 @@ export const make = (
       whole = undefined
     })
     const unread = (error: SqlError | Error) => {
-      if (told || mono() - readAt < patience) return Effect.void
-      told = true
-      return Effect.logWarning(
-        `Revocations could not be read for ${patience / 1000} s, so this node accepts no new sessions: ${sqlMessage(error)}`
-      )
+      return mono() - readAt < patience ? Effect.void : outage.failing(sqlMessage(error))
     }
     yield* read.pipe(
       Effect.catch((error) =>

@@ -11,6 +11,7 @@ import type * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
@@ -37,7 +38,7 @@ import { PublishKeys } from "../session/publishKeys.ts"
 import * as Bucket from "../limits/tokenBucket.ts"
 import * as Registry from "../session/registry.ts"
 import { pathOf, withoutSlash } from "./claimedPaths.ts"
-import { LogWords } from "../limits/boundedLog.ts"
+import { Defects, LogWords } from "../limits/boundedLog.ts"
 import { refusalReasons, Voice } from "../limits/refusalLog.ts"
 import { Revocations } from "../auth/revocations.ts"
 import { type Gate, Session } from "../session/session.ts"
@@ -172,7 +173,9 @@ export const make = <I, R>(
       runFork(
         // Logs the failure of a fiber that a callback started: no other fiber would see it.
         Effect.catchCause(effect, (cause) =>
-          Cause.hasInterruptsOnly(cause) ? Effect.interrupt : Effect.logError("session", cause)
+          Cause.hasInterruptsOnly(cause)
+            ? Effect.interrupt
+            : voice.failed("a session failed", cause, now())
         )
       )
 
@@ -284,9 +287,12 @@ export const make = <I, R>(
       "mailboxBytes",
       sumOf(({ port }) => port.mailbox.bytes)
     )
+    const defects = new Defects()
     yield* Effect.sleep(tickMillis).pipe(
       // A defect in one tick does not stop later ticks.
-      Effect.andThen(Effect.catchDefect(tick, (defect) => Effect.logError("tick", defect))),
+      Effect.andThen(
+        Effect.catchDefect(tick, (defect) => defects.logged("The tick of a door", defect))
+      ),
       Effect.forever,
       Effect.forkScoped
     )
@@ -295,7 +301,10 @@ export const make = <I, R>(
     for (const definition of options.channels) {
       yield* deliveryOf(definition).checkTable(definition)
     }
-    yield* source(new Set(options.channels.map(deliveryOf))).pipe(
+    const states = source(new Set(options.channels.map(deliveryOf)))
+    // Known before the first question of a balancer.
+    sourceIsUp = Option.contains(yield* Stream.runHead(states), "up")
+    yield* states.pipe(
       Stream.runForEach((state) =>
         Effect.sync(() => {
           const changed = sourceIsUp !== (state === "up")

@@ -10,7 +10,7 @@
 import type { Socket } from "node:net"
 
 /** Receives what another listener tried to write, or `undefined` if it tried to end or destroy. */
-type Found = (said: unknown) => void
+type OnAttempt = (said: unknown) => void
 
 const kept = ["writable", "write", "end", "destroy"] as const
 const isKept = new Set<PropertyKey>(kept)
@@ -68,7 +68,7 @@ class Behind implements ProxyHandler<Socket> {
  * Guards a socket against other listeners while `holds` returns true, and reports what they try.
  * Returns our proxy.
  */
-export const keep = (socket: Socket, holds: () => boolean, found: Found): Socket => {
+export const keep = (socket: Socket, holds: () => boolean, found: OnAttempt): Socket => {
   const behind = new Behind(socket)
   const above = Object.getPrototypeOf(socket) as Socket
   const holdsNow = () => behind.depth === 0 && holds() && !isOver(socket)

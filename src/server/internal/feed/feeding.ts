@@ -12,6 +12,7 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
 import type { Feed, FeedCarrier } from "../../FeedCarrier.ts"
+import { Notices } from "../limits/boundedLog.ts"
 import * as metrics from "../metrics.ts"
 import type { Leases, NodeLease } from "../outbox/lease.ts"
 import type { Look } from "../outbox/look.ts"
@@ -101,6 +102,8 @@ export const make = (
     const until = (condition: () => boolean) =>
       Effect.asVoid(Effect.repeat(Effect.sleep(watchEvery), { until: condition }))
 
+    /** An election that does not come to rest has a line once a minute. */
+    const elections = new Notices()
     /** Holds the lease while the feed works. A node that is fed does not ask for it. */
     const candidate = Effect.gen(function* () {
       yield* until(() => feed?.isUp() === true && !node.isFed)
@@ -116,13 +119,14 @@ export const make = (
       takenAt = now()
       lease = taken
       pace.nudge()
-      yield* Effect.logInfo("This node reads the outbox for all nodes")
+      const told = elections.due("", now()) !== undefined
+      if (told) yield* Effect.logInfo("This node reads the outbox for all nodes")
       // The node hears its own ticks where others do.
       const fails = until(
         () => feed?.isUp() !== true || (!node.isFed && now() - takenAt > deafAfter)
       )
       yield* Effect.raceFirst(fails, taken.lost)
-      yield* Effect.logInfo("This node no longer reads the outbox for others")
+      if (told) yield* Effect.logInfo("This node no longer reads the outbox for others")
       return candidateAgain
     }).pipe(
       Effect.ensuring(Effect.sync(() => (lease = undefined))),

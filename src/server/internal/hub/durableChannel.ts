@@ -118,6 +118,7 @@ export class DurableChannel extends Views<JoinError> {
       (join): ViewJoin => ({
         ...join,
         cursor: view.cursorOf(join.cursor),
+        end: join.end && view.cursorOf(join.end),
         replay: join.replay.map((batch) => this.#step(view, batch))
       })
     )

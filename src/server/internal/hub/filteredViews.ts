@@ -35,6 +35,8 @@ export class FilteredView<E> extends View<E> {
 export class FilteredViews<E> {
   readonly #byLabel = new Map<string, FilteredView<E>>()
   readonly #index = new FilterIndex<FilteredView<E>>()
+  /** Those whose last batch ends in the middle of a tick: the outbox's cursor of that batch. */
+  readonly #midway = new Map<FilteredView<E>, string>()
   /** Decodes for all of them. */
   readonly #decoder: View
 
@@ -58,15 +60,23 @@ export class FilteredViews<E> {
   remove(view: FilteredView<E>): void {
     this.#byLabel.delete(view.label!)
     this.#index.remove(view)
+    this.#midway.delete(view)
   }
 
   /** Hands an item to the views. Adds its gaps to `missing`. */
   receive(item: Outbox.Item, missing: Array<Missing>): void {
     if (item._tag === "Batch") return this.#receiveBatch(item, missing)
-    const ends = item._tag === "Position" && item.ends === true
-    for (const view of this.#index.all) {
-      if (!ends || view.tick === item.tick) view.hand(batchWithout(view, item))
+    if (item._tag === "Position" && item.ends !== undefined) return this.#endTick(item)
+    for (const view of this.#index.all) view.hand(batchWithout(view, item))
+    this.#midway.clear()
+  }
+
+  /** The rest of a tick had nothing for a view that has a part of it: the view receives its end. */
+  #endTick({ cursor, tick }: Pick<Outbox.Item, "cursor" | "tick">): void {
+    for (const [view, ends] of this.#midway) {
+      view.hand(batchWithout(view, { _tag: "Position", cursor, tick, ends }))
     }
+    this.#midway.clear()
   }
 
   #receiveBatch(item: Outbox.DurableBatch, missing: Array<Missing>): void {
@@ -87,7 +97,10 @@ export class FilteredViews<E> {
     }
     for (const [view, batches] of touched) {
       for (const batch of batches.end()) view.hand(batch)
+      if (item.isMidway) this.#midway.set(view, item.cursor)
+      else this.#midway.delete(view)
     }
+    if (!item.isMidway) this.#endTick(item)
   }
 }
 

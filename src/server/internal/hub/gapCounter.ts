@@ -4,19 +4,23 @@
  *
  * A gap that the database reports for a good reason is no fault, and is neither counted nor logged.
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as metrics from "../metrics.ts"
+import { Notices } from "../limits/boundedLog.ts"
 import type { Unfit } from "../reading/mismatch.ts"
 import type { Missing } from "./invalidMessage.ts"
 
 /** How many logged messages a node remembers, over all channels. */
 const maxKnown = 4096
-/** How many lines one call logs. */
-const maxLines = 10
+/** How many lines one fault of one channel has in a minute, and how many faults have lines. */
+const maxLines = 5
+const maxFaults = 20
 
 export class Told {
   readonly #known = new Set<string>()
+  readonly #lines = new Notices(60_000, maxFaults, maxLines)
   readonly #fate: string
 
   /** `fate`: what becomes of a message that does not match. */
@@ -27,24 +31,26 @@ export class Told {
   /** Counts and logs the messages that were not logged before. */
   tell(channel: string, missing: ReadonlyArray<Missing>): Effect.Effect<void> {
     if (missing.length === 0) return Effect.void
-    return Effect.suspend(() => {
+    return Effect.gen({ self: this }, function* () {
       const fresh = missing.filter((one) => one.unfit !== undefined && this.#note(channel, one))
-      if (fresh.length === 0) return Effect.void
-      const lines = fresh
-        .slice(0, maxLines)
-        .map((one) => Effect.logWarning(line(channel, one, this.#fate)))
+      if (fresh.length === 0) return
+      const now = yield* Clock.currentTimeMillis
+      const lines = fresh.flatMap((one) => {
+        const before = this.#lines.due(`${channel} ${one.unfit!.path} ${one.unfit!.expected}`, now)
+        if (before === undefined) return []
+        const earlier = before === 0 ? "" : ` (${before} more since this was last said)`
+        return Effect.logWarning(`${line(channel, one, this.#fate)}${earlier}`)
+      })
       const more = fresh.length - lines.length
-      if (more > 0) {
+      if (more > 0 && lines.length > 0) {
         lines.push(
           Effect.logWarning(
             `${more} more events of channel "${channel}" that arrived with these do not match it either.`
           )
         )
       }
-      return Effect.andThen(
-        Metric.update(metrics.notificationsInvalid, fresh.length),
-        Effect.all(lines, { discard: true })
-      )
+      yield* Metric.update(metrics.notificationsInvalid, fresh.length)
+      yield* Effect.all(lines, { discard: true })
     })
   }
 

@@ -16,8 +16,10 @@ export const batchWithout = <E>(
   item: Outbox.DurableGap | Outbox.DurablePosition
 ): Batch => {
   const cursor = view.cursorOf(item.cursor)
-  const content = item._tag === "Gap" ? item.reason : position
-  return new Batch(view, item.tick, cursor, cursor, content)
+  if (item._tag === "Gap") return new Batch(view, item.tick, cursor, cursor, item.reason)
+  // A subscriber that does not receive the end of a tick resumes from before it.
+  const from = item.ends === undefined ? cursor : view.cursorOf(item.ends)
+  return new Batch(view, item.tick, from, cursor, position)
 }
 
 /** Collects the events of one item for one view. Events that it is not given are not the view's. */
@@ -27,6 +29,8 @@ export class ItemBatches<E> {
   #from: string
   #batches: Array<Batch> = []
   #events: Array<BatchEvent> = []
+  /** The gap in place of the last message. */
+  #gap: { readonly index: number; readonly event: Missing } | undefined
   /** Whether one of these events lacks its row. */
   #isTruncated = false
 
@@ -38,6 +42,7 @@ export class ItemBatches<E> {
 
   /** Adds what the view has of the item's event with this index. */
   add(index: number, event: BatchEvent | Missing): void {
+    this.#endGap()
     if (!(event instanceof Missing)) {
       this.#events.push(event)
       if (this.#view.channel.table !== undefined && isTruncated(event.payload)) {
@@ -47,13 +52,21 @@ export class ItemBatches<E> {
     }
     if (this.#events.length > 0) this.#cut(this.#item.cursorAt(index - 1), this.#events)
     this.#events = []
-    this.#cut(this.#item.cursorAt(index), event)
+    this.#gap = { index, event }
   }
 
   /** The batches, after the last event. */
   end(): ReadonlyArray<Batch> {
-    if (this.#events.length > 0) this.#cut(this.#item.cursor, this.#events)
+    const { cursor } = this.#item
+    if (this.#gap !== undefined) this.#cut(cursor, this.#gap.event)
+    else if (this.#events.length > 0) this.#cut(cursor, this.#events)
     return this.#batches
+  }
+
+  /** The gap ends at its message where events follow it, and else with the item. */
+  #endGap(): void {
+    if (this.#gap !== undefined) this.#cut(this.#item.cursorAt(this.#gap.index), this.#gap.event)
+    this.#gap = undefined
   }
 
   #cut(to: string, content: ReadonlyArray<BatchEvent> | Missing): void {

@@ -37,6 +37,8 @@ import {
 import { read, rowText } from "../reading/reading.ts"
 import { keyOnWire } from "../reading/rowKey.ts"
 import type { Unfit } from "../reading/mismatch.ts"
+import { streamNotices } from "../limits/boundedLog.ts"
+import { Outage } from "../outage.ts"
 import * as Reconnecting from "../reconnecting.ts"
 import { keeps, routed } from "./durable.ts"
 import { NoOutbox } from "./errors.ts"
@@ -114,6 +116,8 @@ class Collection<A> {
   readonly #log: Told
   readonly #held: KeyedRows<A>
   #cursor: string | undefined
+  /** Whether that is in the middle of a tick: the rows are shown at its end. */
+  #isMidway = false
   /** Whether a state was read and no event is missing after it. */
   #follows = false
   #up = true
@@ -144,12 +148,14 @@ class Collection<A> {
 
   /** Hands the rows out if they, or their status, are other than before; `always`: also if only the cursor is. */
   tell(always = false): void {
-    const rows = this.#held.list
-    const status = !this.isLoaded ? "loading" : this.#follows && this.#up ? "live" : "stale"
-    const invalid = this.#invalid
     const last = this.#last
+    const { cursor, invalid, rows } =
+      last !== undefined && this.#isMidway
+        ? last
+        : { rows: this.#held.list, invalid: this.#invalid, cursor: this.#cursor }
+    const status = !this.isLoaded ? "loading" : this.#follows && this.#up ? "live" : "stale"
     if (!always && last?.rows === rows && last.status === status && last.invalid === invalid) return
-    this.#last = { rows, status, invalid, cursor: this.#cursor }
+    this.#last = { rows, status, invalid, cursor }
     Queue.offerUnsafe(this.out, this.#last)
   }
 
@@ -193,6 +199,7 @@ class Collection<A> {
       }
       this.#held.replace()
       this.#cursor = cursor
+      this.#isMidway = false
       this.#follows = true
       this.tell()
       if (fault !== undefined) yield* this.#log.leftOut(this.#name, leftOut, fault)
@@ -205,12 +212,14 @@ class Collection<A> {
       if (item._tag === "Gap") return new Missed()
       if (item._tag === "Position") {
         this.#cursor = item.cursor
+        this.#isMidway = false
         return Effect.sync(() => this.tell(true))
       }
-      const { cursor, cursorAt, events } = item
+      const { cursor, cursorAt, events, isMidway } = item
       const unfit: Array<Missing> = []
       const gap = events.findIndex((event) => !this.#apply(event, unfit))
       if (gap !== 0) this.#cursor = gap < 0 ? cursor : cursorAt(gap - 1)
+      this.#isMidway = isMidway || gap > 0
       this.tell()
       const logged = this.#log.tell(this.#name, unfit)
       return gap < 0 ? logged : Effect.andThen(logged, new Missed())
@@ -269,10 +278,11 @@ const following = <A>(
       return read
     })
 
-    const once = Effect.gen(function* () {
+    const once = Effect.fnUntraced(function* (onUp: Effect.Effect<void>) {
       // A state that was read after a gap contains its position, unless the database has lost that since.
       const read = yield* state
       yield* collection.replace(read)
+      yield* onUp
       const batches = outbox.batches(request.channel, { from: read.cursor })
       yield* Stream.runForEach(batches, (item) => collection.take(item)).pipe(
         Effect.catchTag("Missed", () => Effect.void)
@@ -280,9 +290,16 @@ const following = <A>(
       collection.lose()
     })
 
-    const reconnecting = yield* Reconnecting.make(Backoff.link, { fromStart: true })
+    const reconnecting = yield* Reconnecting.make(Backoff.link, {
+      fromStart: true,
+      outage: new Outage({
+        lost: `The rows of channel "${request.channel}" cannot be read`,
+        back: `The rows of channel "${request.channel}" are read again`,
+        among: streamNotices(outbox)
+      })
+    })
     return yield* reconnecting(
-      () => Effect.forever(once),
+      (onUp) => Effect.forever(once(onUp)),
       (cause) =>
         Effect.gen(function* () {
           const failed = Cause.findError(cause)
@@ -290,11 +307,7 @@ const following = <A>(
           const error = failed.success
           collection.lose()
           if (isLasting(error, collection.isLoaded)) return yield* Effect.fail(error)
-          const { message } = error
-          return {
-            text: (delay: number) =>
-              `Reading the rows of channel "${request.channel}" is retried in ${delay} ms: ${message}`
-          }
+          return { reason: error.message }
         })
     )
   })

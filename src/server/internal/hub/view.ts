@@ -38,6 +38,8 @@ export interface ViewJoin {
   readonly cursor: string
   readonly tick: number
   readonly replay: ReadonlyArray<Step>
+  /** The position at the end of that tick, where the replay may end before it. */
+  readonly end?: string | undefined
   /** Whether the replay is only a part. To go on, join again from its end. */
   readonly more: boolean
   /** Bytes of payload read for this answer, roughly. */

@@ -3,6 +3,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import { errorText } from "../../../internal/errorText.ts"
 import { closeCodes, errorCodes } from "../../../Protocol.ts"
 import type { ResolvedLimits } from "./limits.ts"
 import {
@@ -12,6 +13,7 @@ import {
   type RuleLine,
   ruleOf,
   sentence,
+  signatureOf,
   usualWords,
   type Words
 } from "./boundedLog.ts"
@@ -114,12 +116,6 @@ const described = (
   return { name: `${reason} (${amount})`, cure: `raise limits.${reason}` }
 }
 
-/** The key of a failure: the start of its message. */
-const signatureOf = (cause: Cause.Cause<unknown>): string => {
-  const error = Cause.squash(cause)
-  return (error instanceof Error ? `${error.name}: ${error.message}` : typeof error).slice(0, 80)
-}
-
 /** Whether the database failed to answer, which is no defect of this server. */
 const passes = (cause: Cause.Cause<unknown>): boolean =>
   tagOf(Cause.squash(cause)) === "SourceError"
@@ -133,6 +129,8 @@ export class Voice {
   readonly #limits: ResolvedLimits
   readonly #words: Words
   readonly #rules = new Notices()
+  /** Apart from the rules: these have names of channels, and clients choose those. */
+  readonly #channels = new Notices()
   readonly #failures = new Notices()
   readonly #origins = new Notices(originMillis, mostOrigins)
   readonly #crossings = new Crossings()
@@ -183,7 +181,7 @@ export class Voice {
 
   /** Logs a rejection by a rule of the application. */
   notice(key: string, text: string, now: number): Effect.Effect<void> {
-    const more = this.#rules.due(key, now)
+    const more = this.#channels.due(key, now)
     return more === undefined ? Effect.void : Effect.logInfo(sentence(text, more))
   }
 
@@ -196,7 +194,16 @@ export class Voice {
   /** Logs a failure, if a line is due. The reader itself logs why the outbox cannot be read. */
   failed(what: string, cause: Cause.Cause<unknown>, now: number): Effect.Effect<void> {
     if (isToldByReader(Cause.squash(cause))) return Effect.void
-    const more = this.#failures.due(`${what} ${signatureOf(cause)}`, now)
+    const error = Cause.squash(cause)
+    if (tagOf(error) === "KeysUnavailable") {
+      const more = this.#rules.due("KeysUnavailable", now)
+      return more === undefined
+        ? Effect.void
+        : Effect.logWarning(sentence(`${what}: ${errorText(error)}`, more))
+    }
+    // Without names: a client chooses them, and must not fill the list.
+    const kind = what.replace(/"[^"]*"/g, "")
+    const more = this.#failures.due(`${kind} ${signatureOf(error)}`, now)
     if (more === undefined) return Effect.void
     return (passes(cause) ? Effect.logWarning : Effect.logError)(sentence(what, more), cause)
   }

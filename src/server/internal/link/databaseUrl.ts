@@ -8,8 +8,14 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { readFileSync } from "node:fs"
-import { type ConnectionOptions, getCACertificates } from "node:tls"
+import * as NodeTls from "node:tls"
+import { nodeFault } from "../../../internal/nodeVersion.ts"
 import { type Fault, fileFault, versionFault } from "./certificates.ts"
+
+// Every module of the server comes by here. By name, an older Node could not even link the import of
+// `getCACertificates`, and would say so as a SyntaxError.
+const fault = nodeFault(process.versions.node)
+if (fault !== undefined) throw new Error(fault)
 
 /**
  * A connection string cannot be followed. Raised before anything connects.
@@ -52,7 +58,7 @@ const modes: ReadonlyArray<SslMode> = [
 export interface Tls {
   readonly mode: SslMode
   /** The options for `node:tls` when the session uses TLS. */
-  readonly options: ConnectionOptions
+  readonly options: NodeTls.ConnectionOptions
   /** Whether `@effect/sql-pg` does the same from this URL alone. */
   readonly native: boolean
 }
@@ -248,8 +254,8 @@ const tlsOf = (query: URLSearchParams): Tls | undefined => {
     ...(passphrase === undefined ? {} : { passphrase })
   }
   refuse(fileFault(files))
-  const options: ConnectionOptions = { ...files }
-  if (root === "system") options.ca = getCACertificates("system")
+  const options: NodeTls.ConnectionOptions = { ...files }
+  if (root === "system") options.ca = NodeTls.getCACertificates("system")
   const [min, max] = [given("ssl_min_protocol_version"), given("ssl_max_protocol_version")]
   if (min !== undefined) options.minVersion = min as "TLSv1.2"
   if (max !== undefined) options.maxVersion = max as "TLSv1.2"

@@ -11,6 +11,7 @@ import type * as Scope from "effect/Scope"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Any, AnyFamily, Delivery, Table } from "../../../ChannelBase.ts"
+import { Defects } from "../limits/boundedLog.ts"
 import { objects } from "../sql/objects.ts"
 import { SchemaName } from "../sql/schemaName.ts"
 import { onlyState } from "../sql/state.ts"
@@ -132,7 +133,8 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
         const known = yield* load
         if (known === undefined) return
         const channel = ofTable(opened, known)
-        if (told.has(channel)) return
+        // A client may ask for any name of a family.
+        if (told.has(channel) || told.size >= maxTold) return
         const of = known.filter((table) => table.channel === channel)
         if (of.some(({ delivery }) => delivery === own)) return
         const [other] = of
@@ -202,6 +204,9 @@ export const unrouted = (
 export const unroutedText = ({ channel, columns, rel, rows }: Unrouted): string =>
   `${rows} change(s) of table ${rel} reached no subscriber since it is watched for "${channel}": the rows are on no route, because ${columns} is NULL, or is not one or more of A-Z a-z 0-9 _ . - within the 63 bytes of a name.`
 
+/** The most channels of which a node logs that no change reaches them. */
+const maxTold = 100
+
 /** The time between two looks at the watched tables. */
 const every = "10 seconds"
 
@@ -217,6 +222,7 @@ export const looking = (sql: SqlClient): Effect.Effect<void, never, Scope.Scope>
   Effect.flatMap(objects(sql), (client) => {
     /** The counts that were logged: each is logged again when it has doubled. */
     const logged = new Map<string, number>()
+    const defects = new Defects()
     return Effect.gen(function* () {
       if ((yield* client.unsafe(mayLook)).length === 0) return
       const found = yield* client.unsafe<Trouble>(
@@ -237,6 +243,7 @@ export const looking = (sql: SqlClient): Effect.Effect<void, never, Scope.Scope>
       }
     }).pipe(
       Effect.catch((error) => Effect.logDebug("The watched tables were not looked at", error)),
+      Effect.catchDefect((defect) => defects.logged("The look at the watched tables", defect)),
       Effect.andThen(Effect.sleep(every)),
       Effect.forever,
       Effect.annotateLogs("component", "effect-realtime tables"),

@@ -86,6 +86,11 @@ export interface Join {
   /** The tick of this node's reader at whose end the replay ends. */
   readonly tick: number
   readonly replay: ReadonlyArray<DurableBatch>
+  /**
+   * The position at the end of that tick; absent where `cursor` is that. A whole replay may end before it, where
+   * the rest of the tick has nothing for the subscriber.
+   */
+  readonly end?: string
   /** The replay is incomplete: join again from its end for the rest. */
   readonly more: boolean
   /** Payload read for this answer, in bytes of UTF-8. */
@@ -358,7 +363,17 @@ export const make = (
           next = one.position
         }
         const { bytes } = size
-        return { state: "recovered", reason: undefined, cursor: from, tick, replay, more, bytes }
+        const end = formatPosition(tail.identity, whole(to))
+        return {
+          state: "recovered",
+          reason: undefined,
+          cursor: from,
+          tick,
+          replay,
+          end,
+          more,
+          bytes
+        }
       })
 
     /**
@@ -368,12 +383,13 @@ export const make = (
     const fromRing = (channel: string, from: string, bounds: Bounds, room: number) =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
-        const { finished, tick } = yield* current
+        const { end, finished, tick } = yield* current
         const all = finished ? followers.ringAfter(channel, from, now) : undefined
         if (all === undefined) return undefined
         const fits = fitting(all, bounds, room)
         if (fits === undefined) return undefined
-        return { state: "recovered", reason: undefined, cursor: from, tick, ...fits } satisfies Join
+        const state = "recovered"
+        return { state, reason: undefined, cursor: from, tick, end, ...fits } satisfies Join
       })
 
     const shared = new SharedReads<Join, JoinError>(scope, ({ state }) => state === "recovered")

@@ -25,6 +25,7 @@ import { sqlMessage, sqlState } from "../link/sqlState.ts"
 import { oldestStatement, parsePlace } from "./outbox.ts"
 import { formatPosition, whole } from "./position.ts"
 import { objects } from "../sql/objects.ts"
+import { Outage } from "../outage.ts"
 import * as Reconnecting from "../reconnecting.ts"
 import { tally } from "../tally.ts"
 import { inSpan, linksTo } from "../tracing.ts"
@@ -199,7 +200,11 @@ export const consumeItems = <E, R>(
       })
 
     /** Handles batches for ever, one at a time, with the permit of `hands`. */
-    const round = (lease: NodeLease | undefined, hands: Semaphore.Semaphore) =>
+    const round = (
+      lease: NodeLease | undefined,
+      hands: Semaphore.Semaphore,
+      onUp: Effect.Effect<void>
+    ) =>
       Effect.gen(function* () {
         let cursor = yield* load
         yield* Stream.runForEach(reader.batches(channel, { from: cursor }), (item) =>
@@ -219,6 +224,7 @@ export const consumeItems = <E, R>(
             yield* hands.withPermit(item._tag === "Position" ? moved : traced(item)(moved))
             handled = undefined
             cursor = item.cursor
+            yield* onUp
           })
         )
       })
@@ -228,41 +234,45 @@ export const consumeItems = <E, R>(
       reasons.map((reason) =>
         reason._tag === "Fail" ? reason.error : reason._tag === "Die" ? reason.defect : undefined
       )
-    const rounds = (lease: NodeLease | undefined, hands: Semaphore.Semaphore) =>
-      round(lease, hands).pipe(
+    const rounds: typeof round = (...of) =>
+      round(...of).pipe(
         Effect.catchCause((cause) => {
           const errors = errorsOf(cause)
           if (errors.some((error) => error instanceof Superseded)) return Effect.sleep(10)
           if (!errors.some((error) => error instanceof Occupied)) return Effect.failCause(cause)
-          return Effect.andThen(lease?.held() === true ? evict : Effect.void, Effect.sleep(50))
+          return Effect.andThen(of[0]?.held() === true ? evict : Effect.void, Effect.sleep(50))
         }),
         Effect.forever
       )
     /** While this worker has the lease. What it has begun when it loses it ends by itself. */
-    const turn = Effect.gen(function* () {
-      // A conflict shows also where another worker has the lease.
-      yield* load
-      yield* (yield* tally).show("consumerLag", () =>
-        handled === undefined ? 0 : Math.max(0, clock.currentTimeMillisUnsafe() - handled) / 1000
-      )
-      const lease = yield* reader.lease?.(`${consumerLease}${name}`) ?? Effect.succeed(undefined)
-      const hands = yield* Semaphore.make(1)
-      yield* Effect.raceFirst(
-        rounds(lease, hands),
-        lease === undefined ? Effect.never : Effect.andThen(lease.lost, hands.take(1))
-      )
-    }).pipe(Effect.scoped, Effect.forever)
-    const reconnecting = yield* Reconnecting.make(Backoff.link, { fromStart: true })
-    return yield* reconnecting(
-      () => turn,
-      (cause) => {
-        const passing = errorsOf(cause).find(passes)
-        if (passing === undefined || Cause.hasInterrupts(cause)) {
-          return Effect.failCause(cause as Cause.Cause<E | ConsumerError>)
-        }
-        return Effect.succeed({
-          text: (delay) => `The consumer "${name}" retries in ${delay} ms: ${sqlMessage(passing)}`
-        })
+    const turn = (onUp: Effect.Effect<void>) =>
+      Effect.gen(function* () {
+        // A conflict shows also where another worker has the lease.
+        yield* load
+        yield* (yield* tally).show("consumerLag", () =>
+          handled === undefined ? 0 : Math.max(0, clock.currentTimeMillisUnsafe() - handled) / 1000
+        )
+        const lease = yield* reader.lease?.(`${consumerLease}${name}`) ?? Effect.succeed(undefined)
+        const hands = yield* Semaphore.make(1)
+        // A batch that failed must commit first.
+        if (handled === undefined) yield* onUp
+        yield* Effect.raceFirst(
+          rounds(lease, hands, onUp),
+          lease === undefined ? Effect.never : Effect.andThen(lease.lost, hands.take(1))
+        )
+      }).pipe(Effect.scoped, Effect.forever)
+    const reconnecting = yield* Reconnecting.make(Backoff.link, {
+      fromStart: true,
+      outage: new Outage({
+        lost: `The consumer "${name}" does not come on`,
+        back: `The consumer "${name}" goes on`
+      })
+    })
+    return yield* reconnecting(turn, (cause) => {
+      const passing = errorsOf(cause).find(passes)
+      if (passing === undefined || Cause.hasInterrupts(cause)) {
+        return Effect.failCause(cause as Cause.Cause<E | ConsumerError>)
       }
-    )
+      return Effect.succeed({ reason: sqlMessage(passing) })
+    })
   })

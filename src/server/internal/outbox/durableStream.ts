@@ -11,11 +11,14 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as Backoff from "../../../Backoff.ts"
+import { isMidway } from "../../../internal/cursorText.ts"
 import type { Filter } from "../filter.ts"
 import type { CatchUp } from "./catchUp.ts"
 import { type OutboxFault, ReplayError } from "./outboxErrors.ts"
-import type { NodePosition, Place } from "./position.ts"
+import { formatPosition, type NodePosition, type Place, whole } from "./position.ts"
 import type { Followers, Item, Tail } from "./tail.ts"
+import { streamNotices } from "../limits/boundedLog.ts"
+import { Outage } from "../outage.ts"
 import * as Reconnecting from "../reconnecting.ts"
 
 /** Items handed out and not yet taken, without a hole. */
@@ -80,7 +83,14 @@ export const durableStream = (options: {
         Effect.sync(() => followers.add(channel, held)),
         () => Effect.sync(() => followers.remove(channel, held))
       )
-      const reconnecting = yield* Reconnecting.make(Backoff.link, { fromStart: true })
+      const reconnecting = yield* Reconnecting.make(Backoff.link, {
+        fromStart: true,
+        outage: new Outage({
+          lost: `Channel "${channel}" cannot be read for a Stream`,
+          back: `Channel "${channel}" is read for a Stream again`,
+          among: streamNotices(followers)
+        })
+      })
       /** Everything up to here was emitted; `undefined` only before the first item. */
       let cursor = options.from
       /** The tick attached at: items of later ticks follow. */
@@ -139,10 +149,15 @@ export const durableStream = (options: {
             return reset(yield* current, page.reason === "retention" ? "retention" : "source")
           }
           replay = page.done ? undefined : { ...replay, position: page.position }
-          if (isSome(page.batches)) {
-            cursor = page.batches[page.batches.length - 1]!.cursor
-            return page.batches
+          const items: Array<Item> = [...page.batches]
+          cursor = items.at(-1)?.cursor ?? cursor
+          // The rest of the tick had nothing.
+          if (page.done && cursor !== undefined && isMidway(cursor)) {
+            const end = formatPosition(tail.identity, whole(to))
+            items.push({ _tag: "Position", cursor: end, tick: attached, ends: cursor })
+            cursor = end
           }
+          if (isSome(items)) return items
           if (replay !== undefined) return []
         }
         return live(yield* held.take)
@@ -170,10 +185,7 @@ export const durableStream = (options: {
           // At the start the Stream fails. Later the error may be a failover, and is retried.
           return !began && !(error instanceof ReplayError)
             ? Effect.fail(error)
-            : Effect.succeed({
-                text: (delay) =>
-                  `Reading channel "${channel}" is retried in ${delay} ms: ${error.message}`
-              })
+            : Effect.succeed({ reason: error.message })
         }
       )
       return Stream.fromPull(Effect.succeed(pull))

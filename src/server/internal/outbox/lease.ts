@@ -5,6 +5,7 @@
  * every second until its scope closes, which releases it. Any doubt ends it: a renewal that another holder
  * made impossible, none for 3 s by the monotonic clock, or a process that was stopped for that long.
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
@@ -14,6 +15,8 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Node } from "../../NodeBus.ts"
 import type { PgLink } from "../link/pgLink.ts"
+import { errorText } from "../../../internal/errorText.ts"
+import { Outage } from "../outage.ts"
 import { sqlMessage } from "../link/sqlState.ts"
 import * as metrics from "../metrics.ts"
 import { type LeaseStatements, make as statementsOn, NoSession } from "./leaseStatements.ts"
@@ -94,24 +97,27 @@ const take = (
     const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
     const { incarnation, name: node } = holder
 
-    let told = ""
-    /** A failure that lasts is logged once. */
-    const failed = (error: unknown) => {
-      const text = sqlMessage(error)
-      const known = told === text
-      told = text
-      const line = `The lease "${name}" cannot be taken, the node tries again: ${text}`
-      return known ? Effect.logDebug(line) : Effect.logWarning(line)
-    }
+    const outage = new Outage({
+      lost: `The lease "${name}" cannot be asked for`,
+      back: `The lease "${name}" can be asked for again`
+    })
 
     /** When the last renewal was sent. */
     let renewedAt = now()
     let term: bigint | undefined
     while (term === undefined) {
       renewedAt = now()
-      const answer = yield* statements
-        .take(name, node, incarnation)
-        .pipe(Effect.tapError(failed), Effect.option)
+      const answer = yield* statements.take(name, node, incarnation).pipe(
+        Effect.tap(outage.recovered),
+        // The reader logs that it has no session.
+        Effect.tapError((error) =>
+          error instanceof NoSession ? Effect.void : outage.failing(sqlMessage(error))
+        ),
+        Effect.option,
+        Effect.catchDefect((defect) =>
+          Effect.as(outage.failing(errorText(defect), Cause.die(defect)), Option.none())
+        )
+      )
       if (Option.isNone(answer)) {
         yield* Effect.sleep(retryAfter)
         continue

@@ -270,7 +270,7 @@ export const make = (
       const recovered = { state: "recovered", reason: undefined, cursor: from, tick } as const
       const handed = followers.ringAfter(channel, from, now)
       const remembered = handed && fitting(handed, bounds, room)
-      if (remembered !== undefined) return { ...recovered, ...remembered }
+      if (remembered !== undefined) return { ...recovered, ...remembered, end: tail.end }
       const found = locate(tail, from)
       if (found.reason !== undefined) return at(tail, found.reason)
       const replay: Array<DurableBatch> = []
@@ -290,7 +290,8 @@ export const make = (
         more = !one.done
         next = one.position
       }
-      return { ...recovered, replay, more, bytes: size.bytes }
+      const end = formatPosition(tail.identity, whole(found.to))
+      return { ...recovered, replay, end, more, bytes: size.bytes }
     }
 
     const join: OutboxReader["Service"]["join"] = (channel, from, bounds, part, _lease, filter) =>

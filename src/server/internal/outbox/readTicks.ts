@@ -47,6 +47,8 @@ export interface TickOptions {
 export interface Standing {
   /** `undefined` until the reader took its first position. */
   tail: Tail | undefined
+  /** Whether a defect interrupted it, so that it is not known what was handed out. */
+  inDoubt: boolean
 }
 
 /** The outbox that a session has opened. */
@@ -126,6 +128,7 @@ export const make = (
       pairs.map((row) => [BigInt(String(row["n"])), BigInt(String(row["l"]))])
     )
     standing.tail = fresh
+    standing.inDoubt = false
     if (before !== undefined) {
       // In the step that sets the new tail: a subscriber that joins in between would get neither.
       followers.tell({ _tag: "Gap", reason, cursor: fresh.end, tick: fresh.tick })
@@ -145,7 +148,7 @@ export const make = (
    */
   const resume = Effect.fnUntraced(function* (now: Tail, opened: Opened) {
     now.rest()
-    const gap = yield* gapAt(now, opened.identity)
+    const gap = standing.inDoubt ? "source" : yield* gapAt(now, opened.identity)
     if (gap !== undefined) return yield* begin(opened, gap)
     if (now.era === opened.era) return
     if ((yield* finishTo(now, opened.era)) === "retention") {

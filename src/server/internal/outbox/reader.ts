@@ -11,13 +11,13 @@ import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as Backoff from "../../../Backoff.ts"
 import type { SourceState } from "../../NotificationSource.ts"
 import { DatabaseRefused, Doubt, explained, databaseRefusalOf } from "../link/databaseRefusal.ts"
 import * as PgLink from "../link/pgLink.ts"
+import { isDefect, Outage } from "../outage.ts"
 import * as Reconnecting from "../reconnecting.ts"
 import { SchemaName } from "../sql/schemaName.ts"
 import { isFault, type OtherOutbox, type OutboxFault } from "./outboxErrors.ts"
@@ -75,6 +75,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     const lasting: Lasting = {
       feeding: Feeding.none,
       tail: undefined,
+      inDoubt: false,
       oldest,
       secret: "",
       waiting: [],
@@ -118,7 +119,6 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     const started = yield* Deferred.make<void, DatabaseRefused>()
     const refused = yield* Deferred.make<never, DatabaseRefused | OutboxFault>()
     const doubt = new Doubt(options.startPatience)
-    let told = ""
 
     /** Records a failure from before the first session was up; fails the start once it lasts. */
     const judge = Effect.fnUntraced(function* (error: unknown, now: number) {
@@ -146,12 +146,8 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       session(
         Effect.gen(function* () {
           yield* onUp
-          if (lasting.wasUp) {
-            tally.reconnects.reader++
-            yield* Effect.logInfo("The reader of the outbox is back")
-          }
+          if (lasting.wasUp) tally.reconnects.reader++
           lasting.wasUp = true
-          told = ""
           if (Deferred.isDoneUnsafe(up)) up = Deferred.makeUnsafe()
           Deferred.doneUnsafe(up, Effect.void)
           yield* SubscriptionRef.set(state, "up")
@@ -162,9 +158,9 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     // Retries on any failure, never by its tag: a terminated backend reports an unknown error.
     const onFailure = <E>(cause: Cause.Cause<E>, now: number) =>
       Effect.gen(function* () {
-        const failed = Cause.findError(cause)
-        if (Result.isFailure(failed)) return yield* Effect.failCause(failed.failure)
-        const error = failed.success
+        if (!Cause.hasFails(cause) && !Cause.hasDies(cause)) return yield* Effect.interrupt
+        const error: unknown = Cause.squash(cause)
+        if (isDefect(cause)) lasting.inDoubt = true
         const fault = isFault(error) ? error : undefined
         if (Deferred.isDoneUnsafe(up)) up = Deferred.makeUnsafe()
         if (fault !== undefined) {
@@ -175,21 +171,20 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         yield* SubscriptionRef.set(state, "down")
         if (!lasting.wasUp) yield* judge(error, now)
         const why = fault?.message ?? explained(error, schema)
-        // A failure that lasts is logged once while it is the same.
-        const lasts = fault !== undefined || databaseRefusalOf(error) !== undefined
-        const known = lasts && told === why
-        told = why
         return {
           delay: (usual: number) => (lasting.wasUp ? usual : doubt.delay(usual, now)),
-          text: (delay: number) =>
-            `The reader of the outbox is down, next try in ${delay} ms: ${why}`,
-          known
+          reason: why,
+          lasts: fault !== undefined || databaseRefusalOf(error) !== undefined
         }
       })
 
     const reconnecting = yield* Reconnecting.make(options.backoff, {
       fromStart: false,
-      name: "reader"
+      name: "reader",
+      outage: new Outage({
+        lost: "The reader of the outbox is down",
+        back: "The reader of the outbox is back"
+      })
     })
     yield* reconnecting(following, onFailure).pipe(
       Effect.annotateLogs("component", "effect-realtime reader"),

@@ -41,6 +41,8 @@ export interface DurableBatch {
   readonly cursor: string
   /** The tick of this node's reader to which the batch belongs; 0 in a replay. */
   readonly tick: number
+  /** Whether it ends in the middle of a tick, so that another item ends that. */
+  readonly isMidway: boolean
   readonly events: ReadonlyArray<DurableEvent>
   /** The position after the event with this index. */
   readonly cursorAt: (index: number) => string
@@ -65,8 +67,8 @@ export interface DurablePosition {
   readonly _tag: "Position"
   readonly cursor: string
   readonly tick: number
-  /** Whether it only ends a tick of which a batch of the channel had a part. */
-  readonly ends?: boolean
+  /** Where it only ends a tick of which a batch of the channel had a part: the cursor of that batch. */
+  readonly ends?: string
 }
 
 /** What the reader hands to a follower. */
@@ -130,7 +132,17 @@ export const batchesOfPage = (
         // Cursors in the middle of a batch are rarely used.
         const cursorAt = (index: number) =>
           index === held.length - 1 ? cursor : behind(held[index]!.id)
-        batches.push({ _tag: "Batch", channel, from: before, cursor, tick, events, cursorAt })
+        const isMidway = next !== undefined || position.next !== undefined
+        batches.push({
+          _tag: "Batch",
+          channel,
+          from: before,
+          cursor,
+          tick,
+          isMidway,
+          events,
+          cursorAt
+        })
         before = cursor
         events = []
         size = 0
@@ -155,8 +167,8 @@ export class Tail {
   finished = true
   /** The channels read in the tick in progress, also when another session finishes it. */
   channels: Channels = []
-  /** Those of them whose last batch ends in the middle of that tick. */
-  readonly midway = new Set<string>()
+  /** Of those whose last batch ends in the middle of that tick: its cursor. */
+  readonly midway = new Map<string, string>()
   #end: string | undefined
 
   /** `pairs` are those of earlier readers, in their order, as the database keeps them. */
@@ -348,8 +360,8 @@ export class Followers {
     )
     for (const batch of batches) {
       this.hand(batch, now)
-      if (to.next === undefined) midway.delete(batch.channel)
-      else midway.add(batch.channel)
+      if (batch.isMidway) midway.set(batch.channel, batch.cursor)
+      else midway.delete(batch.channel)
     }
     tail.position = to
     if (to.next === undefined && to.base.snapshot === end.snapshot) this.finish(tail)
@@ -363,7 +375,11 @@ export class Followers {
     const { end, midway, tick } = tail
     tail.finished = true
     this.onFinish()
-    if (midway.size > 0) this.tell({ _tag: "Position", cursor: end, tick, ends: true }, midway)
+    for (const [channel, ends] of midway) {
+      for (const follower of this.#byChannel.get(channel)?.set ?? []) {
+        follower.offer({ _tag: "Position", cursor: end, tick, ends })
+      }
+    }
     midway.clear()
   }
 

@@ -3,6 +3,7 @@
  * the pool, so that the reader does not wait for it.
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Queue from "effect/Queue"
@@ -11,6 +12,7 @@ import * as Cursor from "../../../internal/cursorText.ts"
 import * as metrics from "../metrics.ts"
 import type { Take } from "./outbox.ts"
 import { sqlMessage } from "../link/sqlState.ts"
+import { Outage } from "../outage.ts"
 import { objects } from "../sql/objects.ts"
 
 /** Messages deleted in one transaction, which takes a few milliseconds. */
@@ -38,6 +40,15 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
     const client = yield* objects(sql)
     // While a turn prunes, a newer request replaces the one that waits.
     const turns = yield* Queue.sliding<{ readonly take: Take; readonly retention: number }>(1)
+    const pruning = new Outage({
+      lost: "Pruning realtime.messages fails and is retried",
+      back: "Pruning realtime.messages works again"
+    })
+    const fullness = new Outage({
+      lost: "PostgreSQL's notification queue is filling",
+      back: "PostgreSQL's notification queue has room again",
+      counts: false
+    })
     const prune = Effect.gen(function* () {
       const rows = yield* client.unsafe<{ readonly n: number }>(
         "select realtime.prune($1::int) n",
@@ -67,15 +78,15 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
       yield* Metric.update(metrics.notificationQueue, queue)
       yield* Metric.update(metrics.outboxRows, Number(outbox.rows))
       yield* Metric.update(metrics.outboxBytes, Number(outbox.bytes))
-      if (queue > fullQueue) yield* Effect.logWarning(queueText(queue))
-      if (mine !== true) return
-      while ((yield* prune) === batch) yield* Effect.sleep(breath)
+      yield* queue > fullQueue ? fullness.failing(queueText(queue)) : fullness.recovered
+      if (mine === true) while ((yield* prune) === batch) yield* Effect.sleep(breath)
+      yield* pruning.recovered
     })
     yield* turn.pipe(
-      Effect.catch((error) =>
-        Effect.logWarning(
-          `Pruning realtime.messages failed and will be retried: ${sqlMessage(error)}`
-        )
+      Effect.catchCause((cause) =>
+        Cause.hasInterruptsOnly(cause)
+          ? Effect.interrupt
+          : pruning.failing(sqlMessage(Cause.squash(cause)), cause)
       ),
       Effect.forever({ disableYield: true }),
       Effect.annotateLogs("component", "effect-realtime upkeep"),

@@ -8,6 +8,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
 import { NodeBus, type Send, type TopicTaken } from "../../NodeBus.ts"
+import { Defects } from "../limits/boundedLog.ts"
 import * as metrics from "../metrics.ts"
 import { tally } from "../tally.ts"
 import { Presence, type PresenceOptions } from "./presence.ts"
@@ -44,9 +45,10 @@ export const make = (options: PresenceOptions): Effect.Effect<Presence, TopicTak
       // The last changes leave before the goodbye of the bus, so that members whose sockets closed may return.
       yield* Effect.addFinalizer(() => Effect.sync(() => presence.flush()))
     }
+    const defects = new Defects()
     yield* presence.run.pipe(
       Effect.catchDefect((defect) =>
-        Effect.andThen(Effect.logError("presence", defect), Effect.sleep(afterDefect))
+        Effect.andThen(defects.logged("Presence", defect), Effect.sleep(afterDefect))
       ),
       Effect.forever,
       Effect.forkScoped

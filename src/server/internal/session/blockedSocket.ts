@@ -4,6 +4,7 @@
  *
  * It is one effect parked in one callback. Most sessions never need more, and a node has many sessions.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { Port } from "./port.ts"
 
@@ -38,7 +39,7 @@ const drain = (session: Patient): Effect.Effect<void> => {
     }),
     Effect.catchDefect((defect) =>
       Effect.andThen(
-        Effect.logError("session", defect),
+        context.failed("the wait for a busy socket failed", Cause.die(defect)),
         Effect.sync(() => giveUp(session))
       )
     )

@@ -17,7 +17,8 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Backoff from "../../../Backoff.ts"
-import { Batch, type Step } from "../hub/batch.ts"
+import { isMidway } from "../../../internal/cursorText.ts"
+import { Batch, position, type Step } from "../hub/batch.ts"
 import type { Outcome } from "./mailbox.ts"
 import type { Port } from "./port.ts"
 import type { Sink, View, ViewJoin } from "../hub/view.ts"
@@ -52,6 +53,8 @@ export class Subscriber<E = never> implements Sink {
   /** Whether batches were too large to hold, and must be read again. */
   #overflowed = false
   #after = 0
+  /** While a replay is sent: the position up to which the client has everything. */
+  #at = ""
   /** Events that were not sent and not read again yet, as far as known; 0 when none is missing. */
   #missed = nothing
   #left = false
@@ -172,6 +175,7 @@ export class Subscriber<E = never> implements Sink {
   #pass(batch: Batch): boolean {
     const outcome = this.#mailbox.offer(batch)
     if (batch.endsState) this.#gap(batch, outcome)
+    this.#at = batch.cursor
     return this.#keeps(outcome)
   }
 
@@ -203,6 +207,7 @@ export class Subscriber<E = never> implements Sink {
   go(join: ViewJoin): Effect.Effect<void> {
     return Effect.suspend(() => {
       const round = this.#round
+      this.#at = join.cursor
       return Effect.ensuring(
         Effect.suspend(() => this.#send(join, 0, round)),
         Effect.sync(() => {
@@ -254,6 +259,11 @@ export class Subscriber<E = never> implements Sink {
       return this.#mailbox.fallBehind(key, join.replay.at(-1)?.cursor ?? join.cursor)
     }
     this.#missed = nothing
+    // The rest of the tick has nothing for this client.
+    if (join.end !== undefined && isMidway(this.#at)) {
+      this.#pass(new Batch(this.#view, join.tick, this.#at, join.end, position))
+    }
+    this.#at = ""
     for (const batch of held) this.offer(batch)
   }
 

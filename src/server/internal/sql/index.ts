@@ -3,6 +3,7 @@ import { createHash } from "node:crypto"
 import { busSecret } from "./busSecret.ts"
 import { generate } from "./generate.ts"
 import { identity, openStatement } from "./identity.ts"
+import { literal } from "./literal.ts"
 import { leases } from "./leases.ts"
 import { before, marked, noted, recognise, refuseOlder, remove } from "./ownership.ts"
 import { publish } from "./publish.ts"
@@ -45,6 +46,17 @@ const objects: ReadonlyArray<string> = [
 
 /** Changes with the text of any object. An install of the same text has nothing to do. */
 export const digest = createHash("sha256").update(objects.join("\n")).digest("base64url")
+
+const functions = new Set(
+  [...objects.join("\n").matchAll(/create or replace function realtime\.(\w+)\(/g)].map(
+    ([, name]) => name!
+  )
+)
+
+/** The functions of an install that are gone, in a database with the objects of this version. */
+export const missingFunctions = `select wanted.name from unnest(array[${[...functions].map(literal).join(", ")}]) wanted(name)
+where exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'realtime' and c.relname = 'settings')
+  and not exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'realtime' and p.proname = wanted.name)`
 
 const installed = `update realtime.settings set version = ${schemaVersion}, digest = '${digest}'`
 

@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
-import { digest } from "./index.ts"
+import { digest, missingFunctions } from "./index.ts"
 import { objects } from "./objects.ts"
 import { wakeFunctions } from "./publish.ts"
 import { missingGrants } from "./roles.ts"
@@ -37,6 +37,14 @@ export const hasMessages = (
       [channel]
     )
     return found.length > 0
+  })
+
+/** The names of the functions of an install of this version that are gone. */
+export const functionsMissing = (sql: SqlClient): Effect.Effect<ReadonlyArray<string>, SqlError> =>
+  Effect.gen(function* () {
+    const client = yield* objects(sql)
+    const rows = yield* client.unsafe<{ readonly name: string }>(missingFunctions)
+    return rows.map(({ name }) => name)
   })
 
 /** The grants that a role lacks of those of a node, as statements. */

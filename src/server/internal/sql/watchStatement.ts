@@ -150,3 +150,15 @@ export const watchStatement = (watch: Watch, schema: string): string => {
 
 export const unwatchStatement = (target: Target, schema: string): string =>
   `select ${schema}.unwatch(${regclass(target)}, ${literal(target.channel)})`
+
+const ofGone = ({ channel, name, schema }: Target, objects: string): string =>
+  `from ${objects}.watched w where w.channel = ${literal(channel)} and not exists (select from pg_class c where c.oid = w.rel)
+  and to_regclass(format('%I.%I', ${literal(schema)}, ${literal(name)})) is null`
+
+/** Has a row where the channel is that of a table that was dropped. */
+export const goneStatement = (target: Target, schema: string): string =>
+  `select ${ofGone(target, schema)}`
+
+/** Stops watching a table that was dropped. */
+export const forgetStatement = (target: Target, schema: string): string =>
+  `with gone as (delete ${ofGone(target, schema)} returning w.id) select ${schema}.forget(gone.id) from gone`

@@ -1,6 +1,6 @@
 /** The bus with the default times, under the clock of a test: what is noticed when, and what is dropped. */
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Effect, Metric, type Scope, SubscriptionRef } from "effect"
+import { Clock, Effect, Exit, Metric, Scope, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
 import * as Bus from "../../../../src/server/internal/bus/bus.ts"
 import { resolvedBus } from "../../../../src/server/internal/bus/busOptions.ts"
@@ -11,6 +11,7 @@ import {
   makeNetwork
 } from "../../../../src/server/internal/bus/memoryCarrier.ts"
 import { busDropped } from "../../../../src/server/internal/metrics.ts"
+import { apart, scrape } from "../../support/series.ts"
 import { node, shifted, type TestNode, type World } from "../../support/busNodes.ts"
 
 const network = () => {
@@ -243,6 +244,60 @@ describe("a bus", () => {
       expect(yield* drops("too-large")).toBe(before[0] + 1)
       expect(yield* drops("incomplete")).toBe(before[1] + 1)
     })
+  )
+
+  it.effect("counts each reason for which it drops an envelope or a message", () =>
+    apart(
+      Effect.gen(function* () {
+        const world = network()
+        const one = yield* node(world, "one")
+        const scope = yield* Scope.make()
+        const other = yield* Scope.provide(node(world, "two"), scope)
+        yield* TestClock.adjust(1000)
+        const all = Effect.map(scrape, (series) =>
+          Object.entries(series).flatMap(([name, value]) => {
+            const reason = /^bus_dropped_total\{reason="(.*)"\}$/.exec(name)?.[1]
+            return reason === undefined || value === 0 ? [] : [[reason, value]]
+          })
+        )
+        expect(yield* all).toEqual([])
+        other.send("taken")
+        yield* TestClock.adjust(100)
+        expect(one.got).toEqual(["taken"])
+        const envelope = (draft: Partial<Envelope.EnvelopeDraft>) =>
+          Effect.map(Clock.currentTimeMillis, (time) =>
+            Envelope.seal(world.keys.current()!, {
+              node: other.self,
+              counter: 50,
+              time,
+              sort: "batch",
+              ...draft
+            })
+          )
+        // The sender's number is used.
+        one.hear(one.texts.at(-1)!)
+        const piece = { id: 0, index: 0, count: 1, bytes: Buffer.from("nonsense") }
+        one.hear(yield* envelope({ sort: "piece", piece }))
+        one.hear(yield* envelope({ counter: 51, time: 31_001 + 1100 }))
+        one.hear("1.0.forged")
+        one.send("x".repeat(1_048_577))
+        for (let n = 0; n < 10; n++) one.send("y".repeat(1_000_000))
+        one.outgoing = drop
+        yield* TestClock.adjust(100)
+        yield* Scope.close(scope, Exit.void)
+        one.hear(yield* envelope({ counter: 52 }))
+        one.hear(yield* envelope({ counter: 53 }))
+        expect(Object.fromEntries(yield* all)).toEqual({
+          forged: 1,
+          late: 1,
+          replayed: 1,
+          over: 2,
+          malformed: 1,
+          "too-large": 1,
+          full: 2
+        })
+      }).pipe(Effect.scoped)
+    )
   )
 
   it.effect(

@@ -193,9 +193,37 @@ describe("a view with a filter", () => {
   it("receives the position at the end of a tick only after a batch of that tick", () => {
     const { channel, table, views } = opened(isNew, isSent)
     table.write(undefined, row(1, "new"))
-    const batch = table.commit()
-    channel.receive([batch, { _tag: "Position", cursor: at(1), tick: batch.tick, ends: true }])
+    const batch = { ...table.commit(), isMidway: true }
+    const { cursor: ends, tick } = batch
+    channel.receive([batch, { _tag: "Position", cursor: at(1), tick, ends }])
     expect(views.map(({ batches }) => short(batches.map(frameOf)).length)).toEqual([2, 0])
+  })
+
+  it("receives the end of a tick where the last batch of the tick has nothing for it", () => {
+    const { channel, table, views } = opened(isNew, isSent)
+    table.write(undefined, row(1, "new"))
+    const first = { ...table.commit(), isMidway: true }
+    table.write(undefined, row(2, "sent"))
+    const last = { ...table.commit(), tick: first.tick }
+    channel.receive([first, last])
+    const [ann, bob] = views.map(({ batches }) => batches)
+    expect(ann!.map(({ count, cursor, from }) => [count, from, cursor])).toEqual([
+      [1, views[0]!.view.cursorOf(at(0)), views[0]!.view.cursorOf(at(1))],
+      [0, views[0]!.view.cursorOf(at(1)), views[0]!.view.cursorOf(at(2))]
+    ])
+    expect(bob!.map(({ count }) => count)).toEqual([1])
+    // It is told once.
+    table.write(undefined, row(3, "sent"))
+    channel.receive([table.commit()])
+    expect(ann!.length).toBe(2)
+  })
+
+  it("receives the end of a batch in which its last message is left out", () => {
+    const { channel, table, views } = opened(isNew, isSent)
+    table.write(undefined, { ...row(1, "new"), id: "one" } as never)
+    table.write(undefined, row(2, "sent"))
+    channel.receive([table.commit()])
+    expect(views[0]!.batches.at(-1)!.cursor).toBe(views[0]!.view.cursorOf(at(2)))
   })
 
   it("frames carry the label after the channel, and cursors the digest", () => {

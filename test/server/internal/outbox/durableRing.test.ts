@@ -16,6 +16,7 @@ const batch = (number: number, events = 1, text = "x"): DurableBatch => ({
     at: 0,
     text
   })),
+  isMidway: false,
   cursorAt: () => `after ${number}`
 })
 

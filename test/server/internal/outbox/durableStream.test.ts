@@ -5,7 +5,12 @@ import type { CatchUp } from "../../../../src/server/internal/outbox/catchUp.ts"
 import { durableStream } from "../../../../src/server/internal/outbox/durableStream.ts"
 import { ReplayError } from "../../../../src/server/internal/outbox/outboxErrors.ts"
 import type { Take } from "../../../../src/server/internal/outbox/outbox.ts"
-import { placeOf, whole } from "../../../../src/server/internal/outbox/position.ts"
+import {
+  formatPosition,
+  type NodePosition,
+  placeOf,
+  whole
+} from "../../../../src/server/internal/outbox/position.ts"
 import { type DurableBatch, Followers, Tail } from "../../../../src/server/internal/outbox/tail.ts"
 
 const channel = "orders"
@@ -24,6 +29,7 @@ const batch = (tail: Tail, tx: number, tick: number): DurableBatch => ({
   from: "",
   cursor: tail.end,
   tick,
+  isMidway: false,
   events: [{ id: String(tx), tx: String(tx), at: 0, text: "{}" }],
   cursorAt: () => tail.end
 })
@@ -31,7 +37,7 @@ const batch = (tail: Tail, tx: number, tick: number): DurableBatch => ({
 /** A reader whose tick `n` has the message `n`. */
 const reader = () => {
   const followers = new Followers({ events: 100, maxAge: 60_000, bytes: 1_000_000 })
-  const tail = new Tail("id", "era", taken(1), 1, [])
+  const tail = new Tail("AAAAAAAA", "era", taken(1), 1, [])
   /** Takes the next position and hands out its message. */
   const tick = () => {
     tail.advance(taken(tail.tick + 1), "all")
@@ -54,7 +60,7 @@ describe("A Stream whose backlog overflowed", () => {
           Effect.suspend(() => {
             lookups++
             if (lookups === 1) {
-              // The consumer has 2, and 3 was dropped. What comes now is held.
+              // The consumer has 2, and 3 was dropped. What arrives now is held.
               tick()
               return Effect.fail(new ReplayError({ channel, cause: new Error("lost") }))
             }
@@ -98,6 +104,33 @@ describe("A Stream whose backlog overflowed", () => {
       )
       expect(lookups).toBe(2)
       expect(ids).toEqual(["2", "3", "4"])
+    })
+  )
+})
+
+describe("A Stream that begins in the middle of a tick", () => {
+  it.effect("has the end of the tick when the rest of it has nothing for the channel", () =>
+    Effect.gen(function* () {
+      const { followers, tail, tick } = reader()
+      tick()
+      const [before, to] = [placeOf(taken(1).snapshot, taken(1).last), tail.taken]
+      const midway: NodePosition = { ...whole(before), next: to, id: 2n, last: to.last }
+      const from = formatPosition(tail.identity, midway)
+      const items = yield* durableStream({
+        channel,
+        from,
+        filter: undefined,
+        backlog: 9,
+        followers,
+        current: Effect.succeed(tail),
+        catchUp: {
+          join: () => Effect.die("unused"),
+          locate: () =>
+            Effect.succeed({ tail, tick: tail.tick, position: midway, to, reason: undefined }),
+          page: () => Effect.succeed({ _tag: "Page", batches: [], position: whole(to), done: true })
+        }
+      }).pipe(Stream.take(1), Stream.runCollect)
+      expect(items).toEqual([{ _tag: "Position", cursor: tail.end, tick: tail.tick, ends: from }])
     })
   )
 })

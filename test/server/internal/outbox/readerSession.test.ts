@@ -45,6 +45,7 @@ describe("A session of a node that is fed", () => {
       } as unknown as PgLink
       const lasting: Lasting = {
         tail,
+        inDoubt: false,
         secret: "",
         oldest: new OldestTransaction(() => 0),
         feeding: {

@@ -1,0 +1,226 @@
+/**
+ * What a balancer and what restarts a process are told, while PostgreSQL, the bus or NATS is away: at the start,
+ * later, and while the node drains. A database that is away restarts no node.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { NodeHttpServer } from "@effect/platform-node"
+import { describe, expect, it } from "@effect/vitest"
+import { Context, Effect, Layer, Redacted, Schema, SubscriptionRef } from "effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import { createServer } from "node:http"
+import * as Channel from "../../src/Channel.ts"
+import * as NatsBus from "../../src/nats/NatsBus.ts"
+import * as NatsConnection from "../../src/nats/NatsConnection.ts"
+import { RealtimeServer as PlainServer } from "../../src/node/RealtimeServer.ts"
+import type { NotificationSource } from "../../src/server/NotificationSource.ts"
+import { NodeBus } from "../../src/server/NodeBus.ts"
+import { address as pathTo } from "../../src/server/internal/link/pgLink.ts"
+import * as OutboxReader from "../../src/server/OutboxReader.ts"
+import * as PgNodeBus from "../../src/server/PgNodeBus.ts"
+import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
+import { allowAll } from "../../src/server/ServerOptions.ts"
+import { Address, address } from "../support/app.ts"
+import { installedDatabase } from "../support/database.ts"
+import { freePort } from "../support/freePort.ts"
+import { hop } from "../support/hop.ts"
+import { addressOf, httpServer } from "../support/httpServer.ts"
+import { executablePath, natsServer } from "../support/natsServer.ts"
+import { until } from "../support/until.ts"
+import { greet } from "../support/wire.ts"
+
+const Live = Channel.make("live", Schema.Unknown)
+const Kept = Channel.make("kept", Schema.Unknown, { delivery: "durable" })
+const Moves = Channel.make("moves", Schema.Unknown, { delivery: "volatile", publish: true })
+const channels = [Live, Kept, Moves]
+
+const backoff = { initial: 10, cap: 50, resetAfter: 30_000 }
+const beat = { heartbeat: "200 millis", heartbeatTimeout: "200 millis" } as const
+
+/** A node with its database at that port, and the answers of its health. */
+const node = (
+  database: string,
+  bus: Layer.Layer<NodeBus, unknown, NotificationSource | PgClient.PgClient>
+) =>
+  Layer.build(
+    HttpRouter.serve(
+      RealtimeServer.layerHealth({ path: "/check" }).pipe(
+        Layer.provideMerge(RealtimeServer.layer({ channels, authorize: allowAll }))
+      ),
+      { disableListenLog: true, disableLogger: true }
+    ).pipe(
+      Layer.provideMerge(address),
+      Layer.provideMerge(NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1" })),
+      Layer.provide(Realtime.layer()),
+      Layer.provideMerge(bus),
+      Layer.provide([
+        PgNotificationSource.layer({ backoff, ...beat }),
+        OutboxReader.layer({ backoff, ...beat })
+      ]),
+      Layer.provide(PgClient.layer({ url: Redacted.make(database), connectTimeout: "1 second" }))
+    )
+  ).pipe(
+    Effect.map((context) => {
+      const { http, ws } = Context.get(context, Address)
+      const { drain } = Context.get(context, RealtimeServer.RealtimeServer)
+      const get = (path: string) =>
+        Effect.promise(async () => {
+          const answer = await fetch(`${http}${path}`)
+          return [answer.status, await answer.json()] as const
+        })
+      /** The statuses of ready and of live. */
+      const health = Effect.map(Effect.all([get("/check"), get("/check/live")]), (answers) =>
+        answers.map(([status]) => status)
+      )
+      const becomes = (...statuses: ReadonlyArray<number>) =>
+        Effect.repeat(Effect.delay(health, 10), {
+          until: (now) => String(now) === String(statuses)
+        })
+      return { becomes, drain, get, health, ws }
+    })
+  )
+
+const upOf = (bus: NodeBus["Service"]) => SubscriptionRef.getUnsafe(bus.state) === "up"
+
+const ready = [200, 200]
+const away = [503, 200]
+
+/** Over the port of this machine, whatever the way of the test database is. */
+const onPort = (url: string, port: number) => {
+  const there = Object.assign(new URL(url), { hostname: "127.0.0.1", port: String(port) })
+  there.searchParams.delete("host")
+  there.searchParams.delete("port")
+  return there.href
+}
+
+/** A database behind a way that a test cuts. */
+const behindHop = Effect.gen(function* () {
+  const { url } = yield* installedDatabase
+  const way = yield* hop(pathTo({ url: Redacted.make(url) }))
+  return { way, url: onPort(url, way.port), direct: url }
+})
+
+describe("The health of a node", () => {
+  it.live(
+    "is live and not ready where PostgreSQL is away at the start, and ready once it is there",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* installedDatabase
+        const port = yield* freePort
+        const { becomes, get, health } = yield* node(onPort(url, port), PgNodeBus.layer())
+        expect(yield* health).toEqual(away)
+        expect(yield* get("/check")).toEqual([503, { status: "not ready" }])
+        expect(yield* get("/check/live")).toEqual([200, { status: "live" }])
+        // PostgreSQL begins to answer there.
+        yield* hop(pathTo({ url: Redacted.make(url) }), undefined, port)
+        yield* becomes(...ready)
+        expect(yield* get("/check")).toEqual([200, { status: "ready" }])
+      }).pipe(Effect.scoped)
+  )
+
+  it.live("is live and not ready while PostgreSQL is away, drains without it, and stays live", () =>
+    Effect.gen(function* () {
+      const { url, way } = yield* behindHop
+      const { becomes, drain, health, ws } = yield* node(url, PgNodeBus.layer())
+      yield* becomes(...ready)
+      const wire = yield* greet(ws)
+      way.silence()
+      way.cut()
+      yield* becomes(...away)
+      way.heal()
+      yield* becomes(...ready)
+      way.silence()
+      way.cut()
+      yield* becomes(...away)
+      yield* drain
+      expect((yield* wire.next("bye")).type).toBe("bye")
+      expect(yield* health).toEqual(away)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is not ready while it drains and after it, and live all the time", () =>
+    Effect.gen(function* () {
+      const { url } = yield* installedDatabase
+      const { becomes, drain, health, ws } = yield* node(url, PgNodeBus.layer())
+      yield* becomes(...ready)
+      yield* greet(ws)
+      const draining = yield* Effect.forkChild(drain, { startImmediately: true })
+      expect(yield* health).toEqual(away)
+      yield* draining.pipe((fiber) => until(() => fiber.pollUnsafe() !== undefined))
+      expect(yield* health).toEqual(away)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live.skipIf(executablePath === undefined)(
+    "is ready without NATS: at the start, when NATS is lost, and when it is back",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* installedDatabase
+        const server = yield* natsServer()
+        yield* server.stop
+        let bus: NodeBus["Service"] | undefined
+        const nats = NatsBus.layer().pipe(
+          Layer.tap((context) => Effect.sync(() => (bus = Context.get(context, NodeBus)))),
+          Layer.provide(
+            NatsConnection.layer({
+              servers: server.address,
+              startWithout: true,
+              backoff,
+              heartbeatInterval: 100,
+              heartbeatTimeout: 200
+            })
+          )
+        )
+        const { becomes, health } = yield* node(url, nats)
+        yield* becomes(...ready)
+        yield* server.start
+        yield* until(() => bus !== undefined && upOf(bus))
+        expect(yield* health).toEqual(ready)
+        yield* server.stop
+        yield* until(() => !upOf(bus!))
+        expect(yield* health).toEqual(ready)
+      }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "of the class: it answers without PostgreSQL, is ready with it, and drains without it",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* installedDatabase
+        const port = yield* freePort
+        const http = yield* httpServer
+        http.removeAllListeners("request")
+        const server = yield* Effect.acquireRelease(
+          Effect.sync(
+            () =>
+              new PlainServer(http, onPort(url, port), {
+                channels,
+                authorize: () => true
+              })
+          ),
+          (one) => Effect.promise(() => one.close())
+        )
+        http.on("request", (request, response) => {
+          response.writeHead(request.url === "/health/live" || server.isReady() ? 200 : 503).end()
+        })
+        const get = (path: string) =>
+          Effect.promise(() => fetch(`http://${addressOf(http)}${path}`))
+        const health = Effect.map(Effect.all([get("/health"), get("/health/live")]), (answers) =>
+          answers.map(({ status }) => status)
+        )
+        const becomes = (expected: ReadonlyArray<number>) =>
+          Effect.repeat(Effect.delay(health, 10), {
+            until: (now) => String(now) === String(expected)
+          })
+        expect(yield* health).toEqual(away)
+        const way = yield* hop(pathTo({ url: Redacted.make(url) }), undefined, port)
+        yield* becomes(ready)
+        way.silence()
+        way.cut()
+        yield* becomes(away)
+        yield* Effect.promise(() => server.drain())
+        expect(yield* health).toEqual(away)
+      }).pipe(Effect.scoped)
+  )
+})
