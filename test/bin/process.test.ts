@@ -5,7 +5,6 @@ import { execFileSync, spawn, spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { nodeFault } from "../../src/internal/nodeVersion.ts"
 import { layerInstalled } from "../server/support/durable.ts"
 import { TestDatabase } from "../support/database.ts"
 
@@ -210,12 +209,5 @@ describe("a process of the command line", () => {
     } finally {
       Fs.rmSync(folder, { recursive: true })
     }
-  })
-
-  it("says which Node it needs", () => {
-    expect(nodeFault("22.19.0")).toBeUndefined()
-    expect(nodeFault("24.1.0")).toBeUndefined()
-    expect(nodeFault("22.18.9")).toContain("needs Node 22.19 or newer, and this is Node 22.18.9.")
-    expect(nodeFault("20.20.2")).toContain("this is Node 20.20.2.")
   })
 })

@@ -22,7 +22,11 @@ describe("a process of serve", () => {
               "@effect-realtime/source",
               "src/bin/effect-realtime.ts",
               "serve",
-              ...["--live", "news", "--allow-all", "--port", String(port)]
+              "--live",
+              "news",
+              "--allow-all",
+              "--port",
+              String(port)
             ],
             { env: { ...process.env, DATABASE_URL: url }, stdio: ["ignore", "pipe", "pipe"] }
           )
