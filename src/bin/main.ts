@@ -39,7 +39,8 @@ const presenter: CliOutput.Presenter = {
 }
 
 const settings = Layer.mergeAll(
-  Layer.succeed(Logger.LogToStderr, true),
+  // One line for each log, of all commands.
+  Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)]),
   CliOutput.layerPresenter(presenter),
   layerErrorLines,
   // A wizard would lose the order of the flags, which `sql` needs.

@@ -2,7 +2,6 @@
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
-import * as Logger from "effect/Logger"
 import * as Command from "effect/cli/Command"
 import { schemaNameFault, usual } from "../../server/internal/sql/schemaName.ts"
 import * as Config from "../gateway/config.ts"
@@ -102,8 +101,7 @@ export const serveCommand = Command.make(
     Effect.mapError((error) =>
       error instanceof Config.InvalidGateway ? wrongUsage(error.message) : error
     ),
-    Effect.scoped,
-    Effect.provide(Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)]))
+    Effect.scoped
   )
 ).pipe(
   Command.withDescription(

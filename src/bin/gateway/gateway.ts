@@ -149,13 +149,14 @@ export const open = Effect.fnUntraced(function* (options: Options) {
   const served = [...channels, ...tables]
   const definitions = served.map(({ definition }) => definition)
   const listenUrl = config.listen === undefined ? undefined : Redacted.value(config.listen)
-  const nodes = nats === undefined ? undefined : yield* checked(nats.nodes)
+  const bus = config.name === undefined ? {} : { name: config.name }
+  const nodes = nats === undefined ? undefined : yield* checked(() => nats.nodes(bus))
   const beneath = yield* Layer.build(
     Layer.effect(Realtime.Realtime, Realtime.make()).pipe(
       Layer.provideMerge(
         databaseLayer(
           Redacted.value(database),
-          { listenUrl, nodes },
+          { listenUrl, nodes, bus },
           definitions,
           new Set(),
           installed

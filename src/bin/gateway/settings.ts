@@ -39,6 +39,9 @@ export const settings: ReadonlyArray<Setting> = [
   whole("trust-proxy", {
     what: `How many proxies of your own are in front, default ${server.trustProxy}`
   }),
+  text("name", "<name>", {
+    what: "The name of this node in status and in logs, which no other has, default its host, process and four random characters"
+  }),
   several("live", "<name>", { key: "channels", what: "A live channel" }),
   several("durable", "<name>", { key: "channels", what: "A durable channel" }),
   several("volatile", "<name>", { key: "channels", what: "A volatile channel" }),
