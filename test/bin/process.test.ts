@@ -155,7 +155,9 @@ describe("a process of the command line", () => {
     const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-cli-"))
     try {
       Fs.mkdirSync(Path.join(folder, "src/bin/shared"), { recursive: true })
-      for (const file of ["package.json", entry, "src/bin/shared/peers.ts"]) {
+      Fs.mkdirSync(Path.join(folder, "src/internal"))
+      const needed = ["src/bin/shared/peers.ts", "src/internal/nodeVersion.ts"]
+      for (const file of ["package.json", entry, ...needed]) {
         Fs.copyFileSync(file, Path.join(folder, file))
       }
       const args = ["doctor", "--database", "postgres://a:secret@db/app"]

@@ -119,33 +119,27 @@ describe("serve", () => {
       const database = ["--database", url]
       yield* execute(url, "create table items (id int primary key)")
       const open = ["--live", "n", "--allow-all", "--port", "0", ...database]
-      const short = yield* record(["serve", ...open], { env: { REALTIME_JWT_SECRET: "short" } })
-      expect([short.code, short.stderr]).toEqual([
-        64,
-        expect.stringMatching(
-          /^error: jwt\.secret: The secret of REALTIME_JWT_SECRET .* has 5 bytes/m
-        )
-      ])
       const cases: ReadonlyArray<readonly [ReadonlyArray<string>, number, string]> = [
         [["--live", "news", "--allow-all"], 64, "serve needs a database"],
         [[...database], 64, "There is nothing to serve"],
         [["--live", "news", ...database], 64, "No client may use anything"],
         [["--live", "news", "--read", "signed-in", ...database], 64, "needs tokens"],
         [["--config", "/nowhere.json", ...database], 64, "/nowhere.json cannot be read"],
-        [["--live", "n", "--allow-all", ...database, "--port", "99999"], 64, "99999 is no port"],
-        [[...open, "--durable", "n"], 64, "channels.n: Two flags have it. Give it once."],
-        [[...open, "--path", "ws"], 64, "path"],
-        [[...open, "--origin", "nonsense"], 64, "origins"],
-        [[...open, "--max-sessions", "-5"], 64, "maxSessions"],
+        [[...open, "--path", "ws"], 64, "--path: "],
         [
           [...open, "--jwt-keys", "http://a.b", "--jwt-issuer", "a", "--jwt-audience", "b"],
           64,
-          "jwt.keys: It is no https address of a key set"
+          "--jwt-keys: It is no https address of a key set"
         ],
         [
           [...open, "--live", "table_updates_items", "--table", "items"],
           64,
-          "match the same names"
+          '--table items: --live table_updates_items has the channel "table_updates_items" too'
+        ],
+        [
+          [...open, "--live", "r_{a}", "--durable", "r_{b}"],
+          64,
+          "--durable r_{b}: It matches the same names as --live r_{a}."
         ],
         [
           ["--table", "missing", "--allow-all", "--port", "0", ...database],
@@ -185,47 +179,6 @@ describe("serve", () => {
       ])
       expect([taken.code, taken.stdout]).toEqual([1, ""])
       expect(taken.stderr).toContain(`Port ${port} of 127.0.0.1 is taken`)
-    }).pipe(Effect.provide(layerDatabase))
-  )
-
-  it.live("keeps how a table is watched, where its file does not say otherwise", () =>
-    Effect.gen(function* () {
-      const { url } = yield* TestDatabase
-      yield* execute(url, "create table orders (id int primary key, team text, secret text)")
-      const watch = [
-        "--watch-durable",
-        "orders",
-        "--columns",
-        "id,team",
-        "--when-insert",
-        "new.id > 0"
-      ]
-      yield* record(["sql", ...watch, "--apply", "--database", url])
-      const watched = Effect.map(
-        execute(url, "select id, definition, columns from realtime.watched"),
-        (rows) => JSON.stringify(rows)
-      )
-      const before = yield* watched
-      const gateway = yield* serve(["--allow-all", "--table", "orders"])
-      expect(yield* watched).toBe(before)
-      const client = yield* clientOf(gateway.address)
-      const orders = yield* hear(client, "table_updates_orders")
-      yield* gateway.sql("insert into orders values (1, 'red', 'x')")
-      expect(yield* orders).toMatchObject({ data: { id: 1, team: "red" } })
-      expect(
-        JSON.stringify(yield* gateway.sql("select payload from realtime.messages"))
-      ).not.toContain("secret")
-      yield* gateway.signal
-      // A rule that needs another column says so.
-      const file = Path.join(yield* temporary, "gateway.json")
-      const read = { claim: "team", column: "team" }
-      Fs.writeFileSync(file, JSON.stringify({ jwt: { secret }, tables: { orders: { read } } }))
-      const other = yield* serve(["--config", file])
-      yield* other.signal
-      expect((yield* other.ended).stderr).toContain(
-        "is watched otherwise than its rules need: boundary is"
-      )
-      expect(yield* watched).toContain('"columns":["id","team"]')
     }).pipe(Effect.provide(layerDatabase))
   )
 })

@@ -12,11 +12,12 @@ import { InvalidNats } from "../shared/nats.ts"
 /** The key of an option that has another name in the file. */
 const keys: Readonly<Record<string, string>> = { listenUrl: "listen" }
 
-/** The place that named a channel, or the family with a prefix. */
-const placeOfName = ({ channels, tables }: Joined, name: string): string =>
-  channels.find((one) => one.name === name || one.name.startsWith(`${name}{`))?.place ??
-  tables.find((one) => name.startsWith(one.config.channel ?? `table_updates_${one.name}`))?.place ??
-  `channels.${name}`
+/** The places that name a channel, or the families with a prefix. */
+const placesOf = ({ channels, tables }: Joined, name: string): ReadonlyArray<string> =>
+  [
+    ...channels.filter((one) => one.name === name || one.name.startsWith(`${name}{`)),
+    ...tables.filter((one) => name.startsWith(one.config.channel ?? `table_updates_${one.name}`))
+  ].map(({ place }) => place)
 
 /** An error as a fault of what was given; `undefined` for one of the database or the network. */
 export const faultOf = (given: Joined, error: unknown): InvalidGateway | undefined => {
@@ -29,9 +30,10 @@ export const faultOf = (given: Joined, error: unknown): InvalidGateway | undefin
     })
   }
   if (error instanceof ChannelConflict) {
-    const [first, second] = [error.first, error.second].map((name) => placeOfName(given, name))
+    const first = placesOf(given, error.first)[0]!
+    const second = placesOf(given, error.second).find((place) => place !== first)
     return new InvalidGateway({
-      where: second!,
+      where: second ?? first,
       reason: `It matches the same names as ${first}. Give each name, and each beginning of a name, to one of them only.`
     })
   }
