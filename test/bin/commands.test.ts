@@ -61,6 +61,7 @@ describe("the command line", () => {
         ["sql", "--columns", "id"],
         ["sql", "--watch", "a=b=c"],
         ["sql", "--retention", "long"],
+        ["sql", "--retention", "-5 hours"],
         ["sql", "--max-messages", "0"],
         ["sql", "--unwatch", "a", "--watch", "b"],
         ["sql", "--watch", "My Table"],

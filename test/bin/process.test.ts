@@ -154,10 +154,10 @@ describe("a process of the command line", () => {
     // The entry of a copy finds no package above it.
     const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-cli-"))
     try {
+      const needed = "src/internal/nodeVersion.ts"
       Fs.mkdirSync(Path.join(folder, "src/bin/shared"), { recursive: true })
       Fs.mkdirSync(Path.join(folder, "src/internal"))
-      const needed = ["src/bin/shared/peers.ts", "src/internal/nodeVersion.ts"]
-      for (const file of ["package.json", entry, ...needed]) {
+      for (const file of ["package.json", entry, "src/bin/shared/peers.ts", needed]) {
         Fs.copyFileSync(file, Path.join(folder, file))
       }
       const args = ["doctor", "--database", "postgres://a:secret@db/app"]

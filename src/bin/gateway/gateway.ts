@@ -20,6 +20,7 @@ import { waitingDoor } from "../../node/internal/waitingDoor.ts"
 import { attach } from "../../server/internal/door/attach.ts"
 import { pathOf } from "../../server/internal/door/claimedPaths.ts"
 import { databaseRefusalOf, explained } from "../../server/internal/link/databaseRefusal.ts"
+import { Outage } from "../../server/internal/outage.ts"
 import { keeps } from "../../server/internal/hub/durable.ts"
 import { LogWords } from "../../server/internal/limits/boundedLog.ts"
 import { checkOptions, resolveLimits } from "../../server/internal/limits/limits.ts"
@@ -85,15 +86,25 @@ const listen = (config: Joined, isReady: () => boolean) =>
   })
 
 /** Repeats while the database is away, and says so. */
-const patiently = Effect.retry({
-  schedule: Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("15 seconds")]),
-  while: (error: unknown) =>
-    isSqlError(error) &&
-    error.reason._tag === "ConnectionError" &&
-    databaseRefusalOf(error) === undefined
-      ? Effect.as(Effect.logWarning(`The database does not answer yet: ${explained(error)}`), true)
-      : Effect.succeed(false)
-})
+const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.suspend(() => {
+    const outage = new Outage({
+      lost: "The database does not answer",
+      back: "The database answers"
+    })
+    return effect.pipe(
+      Effect.retry({
+        schedule: Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("15 seconds")]),
+        while: (error: unknown) =>
+          isSqlError(error) &&
+          error.reason._tag === "ConnectionError" &&
+          databaseRefusalOf(error) === undefined
+            ? Effect.as(outage.failing(explained(error)), true)
+            : Effect.succeed(false)
+      }),
+      Effect.tap(outage.recovered)
+    )
+  })
 
 /** The tables as the database describes them, and whether the objects are there. */
 const prepare = (channels: ReadonlyArray<Served>, { config, database, schema }: Options) =>

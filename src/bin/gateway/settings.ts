@@ -23,7 +23,10 @@ const isOpen = ["any", "signed-in"] as const
 
 /** The settings, in the order of the help. */
 export const settings: ReadonlyArray<Setting> = [
-  text("config", "<file>", { key: "none", what: "A file of JSON with the keys of this table" }),
+  text("config", "<file>", {
+    key: "none",
+    what: "A file of JSON, whose keys are in the guide to the gateway"
+  }),
   database("database", { variable: "DATABASE_URL", what: "The URL of the database" }),
   database("listen", {
     what: "The direct URL of the database where that leads through a transaction pooler"

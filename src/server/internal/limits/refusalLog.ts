@@ -6,14 +6,12 @@ import * as Effect from "effect/Effect"
 import { errorText } from "../../../internal/errorText.ts"
 import { closeCodes, errorCodes } from "../../../Protocol.ts"
 import type { ResolvedLimits } from "./limits.ts"
+import { Notices, sentence, signatureOf } from "../notices.ts"
 import {
   Crossings,
-  Notices,
   type OriginWords,
   type RuleLine,
   ruleOf,
-  sentence,
-  signatureOf,
   usualWords,
   type Words
 } from "./boundedLog.ts"
