@@ -5,7 +5,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Command from "effect/cli/Command"
 import { schemaNameFault, usual } from "../../server/internal/sql/schemaName.ts"
 import * as Config from "../gateway/config.ts"
-import { joined, type Name } from "../gateway/given.ts"
+import { joined, type NameGiven } from "../gateway/given.ts"
 import { settings } from "../gateway/settings.ts"
 import { warnOfUnknown } from "../gateway/variables.ts"
 import { failedBy } from "../shared/database.ts"
@@ -30,7 +30,7 @@ const configOf = Effect.fnUntraced(function* (given: FlagValues) {
   const spelled = yield* spelledOf(settings, given)
   const by = new Map([...spelled].map(([{ flag }, one]) => [flag, one]))
   const valueOf = <A>(flag: string) => by.get(flag)?.value as A | undefined
-  const namesOf = (flag: string): ReadonlyArray<Name> =>
+  const namesOf = (flag: string): ReadonlyArray<NameGiven> =>
     (valueOf<ReadonlyArray<string>>(flag) ?? []).map((name) => ({
       name,
       place: by.get(flag)!.place
@@ -85,10 +85,10 @@ export const serveCommand = Command.make(
       const fault = schemaNameFault(schema)
       if (fault !== undefined) return yield* wrongUsage(`${config.placeOf("schema")}: ${fault}`)
       yield* serverUntilSignal
-      const [{ open }, { faultOf, sentenceOf }] = yield* Effect.promise(load)
+      const [{ open }, { faultOf, gatewaySentence }] = yield* Effect.promise(load)
       yield* open({ config, database, schema }).pipe(
         Effect.mapError((error) => {
-          const sentence = sentenceOf(error)
+          const sentence = gatewaySentence(error)
           return (
             faultOf(config, error) ??
             (sentence === undefined ? failedBy(schema)(error) : failed(sentence))

@@ -4,7 +4,7 @@ import * as Channel from "../../Channel.ts"
 import type { AnyTable } from "../../ChannelTable.ts"
 import type { Served } from "./access.ts"
 import * as Config from "./config.ts"
-import type { Lists, Needs } from "./watches.ts"
+import type { Lists, WatchNeeds } from "./watches.ts"
 
 /** A table as the database describes it. */
 export interface Described {
@@ -75,7 +75,7 @@ const listOf = (columns: string | ReadonlyArray<string> | undefined): ReadonlyAr
   columns === undefined ? [] : [columns].flat()
 
 /** The channel of a table. */
-export const channelOf = (name: string, { channel }: Config.Table): string =>
+const channelOf = (name: string, { channel }: Config.Table): string =>
   channel ?? `table_updates_${name}`
 
 /** What the rules and filters of a table need of its watch. Throws `InvalidGateway`. */
@@ -84,7 +84,7 @@ export const needsOf = (
   name: string,
   config: Config.Table,
   described: Described
-): Needs => {
+): WatchNeeds => {
   const { read, schema = "public" } = config
   const [by, filter, columns] = [listOf(config.by), listOf(config.filter), listOf(config.columns)]
   const claim = typeof read === "object" ? read : undefined

@@ -44,7 +44,7 @@ export const faultOf = (given: Joined, error: unknown): InvalidGateway | undefin
 }
 
 /** The sentence for an error whose own one names what only an application has; else `undefined`. */
-export const sentenceOf = (error: unknown): string | undefined => {
+export const gatewaySentence = (error: unknown): string | undefined => {
   if (error instanceof ListenNotDelivered) {
     return `A notification that was sent did not arrive within ${error.waited} ms, on three sessions in a row: the URL of the database leads through a transaction pooler such as PgBouncer, which drops LISTEN, or --listen leads to another database. Give the direct URL of the same database with --listen (REALTIME_LISTEN, in the file listen).`
   }

@@ -5,15 +5,15 @@ type Delivery = NonNullable<Config.Channel["delivery"]>
 type OpenAccess = "any" | "signed-in"
 
 /** A name of a flag or a variable, and which one it is. */
-export interface Name {
+export interface NameGiven {
   readonly name: string
   readonly place: string
 }
 
 /** The channels and rules of flags or of the environment. */
 export interface Flags {
-  readonly channels: ReadonlyArray<Name & { readonly delivery: Delivery }>
-  readonly tables: ReadonlyArray<Name>
+  readonly channels: ReadonlyArray<NameGiven & { readonly delivery: Delivery }>
+  readonly tables: ReadonlyArray<NameGiven>
   /** Which clients may use the channels and tables of flags. */
   readonly read: OpenAccess | undefined
   readonly publish: OpenAccess | undefined

@@ -16,15 +16,10 @@ import type { Served } from "./access.ts"
 import { type Described, definitionOf, needsOf } from "./channels.ts"
 import { type ColumnType, fits } from "./columns.ts"
 import * as Config from "./config.ts"
-import { type Found, lineOf, type Needs, type Plan, planned } from "./watches.ts"
+import type { Named } from "./given.ts"
+import { type WatchFound, ownersLine, type WatchNeeds, type Plan, planned } from "./watches.ts"
 
-/** A table as the user names it. */
-export interface Named {
-  /** Where: a flag, a variable, or a key of the file. */
-  readonly place: string
-  readonly name: string
-  readonly config: Config.Table
-}
+type NamedTable = Named<Config.Table>
 
 const invalid = (where: string, reason: string) => new Config.InvalidGateway({ where, reason })
 
@@ -32,15 +27,15 @@ const invalid = (where: string, reason: string) => new Config.InvalidGateway({ w
 const checked = <A>(make: () => A) =>
   Effect.try({ try: make, catch: (error) => error as Config.InvalidGateway })
 
-interface Table extends Named {
+interface DescribedTable extends NamedTable {
   readonly described: Described & {
     readonly rel: number
     readonly types: ReadonlyMap<string, ColumnType>
   }
-  readonly needs: Needs
+  readonly needs: WatchNeeds
 }
 
-const describe = ({ config, name, place }: Named) =>
+const describe = ({ config, name, place }: NamedTable) =>
   Effect.gen(function* () {
     const sql = (yield* SqlClient).withoutTransforms()
     const { schema = "public" } = config
@@ -76,19 +71,19 @@ const describe = ({ config, name, place }: Named) =>
   })
 
 /** How the table is watched; `unread` where the role may not read it or nothing is installed. */
-const found = ({ described: { rel }, needs: { channel } }: Table) =>
+const found = ({ described: { rel }, needs: { channel } }: DescribedTable) =>
   Effect.gen(function* () {
     const known = yield* watchedTables(yield* SqlClient)
     if (known === undefined) return "unread" as const
     const sharing = known.filter((one) => one.channel === channel)
     const own = sharing.find((one) => one.rel === rel)
-    return own === undefined ? undefined : ({ ...own, shared: sharing.length > 1 } as Found)
+    return own === undefined ? undefined : ({ ...own, shared: sharing.length > 1 } as WatchFound)
   })
 
-const planOf = (table: Table, watch: Found | undefined) =>
+const planOf = (table: DescribedTable, watch: WatchFound | undefined) =>
   Effect.flatMap(SchemaName, (schema) => checked(() => planned(table.needs, watch, schema)))
 
-const definition = ({ config, described, name, place }: Table, lists: Plan["serves"]) =>
+const definition = ({ config, described, name, place }: DescribedTable, lists: Plan["serves"]) =>
   checked(() => definitionOf(place, name, config, described, lists))
 
 /** That `realtime.watch` holds, so that two gateways that start together see what the other one wrote. */
@@ -107,7 +102,7 @@ where w.rel = $1::oid and w.channel = $2
 const deadlockDetected = "40P01"
 
 /** Watches the table as it has to be, in one transaction with the look at how it is. */
-const watched = (table: Table) =>
+const watched = (table: DescribedTable) =>
   Effect.gen(function* () {
     const sql = (yield* SqlClient).withoutTransforms()
     const client = yield* objects(sql)
@@ -137,14 +132,14 @@ const watched = (table: Table) =>
   )
 
 /** The plan of a gateway that may not watch: it serves what is there, where that has what its rules need. */
-const unchanged = (table: Table) =>
+const unchanged = (table: DescribedTable) =>
   Effect.gen(function* () {
     const there = yield* found(table)
     if (there === "unread") return yield* planOf(table, undefined)
     const plan = yield* planOf(table, there)
     if (plan.watch === undefined) return plan
     const { lists, options } = plan.watch
-    const line = lineOf(table.needs, lists, options, yield* SchemaName)
+    const line = ownersLine(table.needs, lists, options, yield* SchemaName)
     if (there !== undefined) {
       return yield* invalid(
         table.place,
@@ -160,7 +155,7 @@ const unchanged = (table: Table) =>
 const isForbidden = (error: unknown): boolean => sqlState(error) === "42501"
 
 /** The tables with their definitions. With `mayWatch` it watches those that need it, and says what it changed. */
-export const servedTables = (tables: ReadonlyArray<Named>, mayWatch: boolean) =>
+export const servedTables = (tables: ReadonlyArray<NamedTable>, mayWatch: boolean) =>
   Effect.forEach(tables, (named) =>
     Effect.gen(function* () {
       const described = yield* describe(named)

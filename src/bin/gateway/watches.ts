@@ -16,7 +16,7 @@ import { InvalidGateway } from "./config.ts"
 type Names = ReadonlyArray<string>
 
 /** What the gateway asks of a watch. */
-export interface Needs {
+export interface WatchNeeds {
   /** Where the user named the table. */
   readonly place: string
   /** Its schema and name. */
@@ -40,7 +40,7 @@ export interface Lists {
 }
 
 /** A watch of the database, and whether another table has its channel. */
-export interface Found extends Pick<WatchedTable, "definition" | "delivery"> {
+export interface WatchFound extends Pick<WatchedTable, "definition" | "delivery"> {
   readonly shared: boolean
 }
 
@@ -59,7 +59,7 @@ const listed = (names: Names): string => (names.length === 0 ? "none" : names.jo
 const same = (one: Names, other: Names): boolean =>
   String(one.toSorted()) === String(other.toSorted())
 
-const optionsOf = ({ definition, shared }: Found): Omit<Watch, "channel"> => {
+const optionsOf = ({ definition, shared }: WatchFound): Omit<Watch, "channel"> => {
   const { always, insert, level, old, update } = definition
   return {
     old: old ?? false,
@@ -87,7 +87,7 @@ const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`
 
 /** The line of the command line that watches so; `undefined` where it has no flag for an option. */
 const commandOf = (
-  { channel, table }: Needs,
+  { channel, table }: WatchNeeds,
   { boundary, by, columns, filter }: Lists,
   { always, level, maxBytes, old, shared, when }: Omit<Watch, "channel">,
   schema: string
@@ -111,8 +111,8 @@ const commandOf = (
 }
 
 /** Names what its owner runs for a watch: a command, or else its statement. */
-export const lineOf = (
-  needs: Needs,
+export const ownersLine = (
+  needs: WatchNeeds,
   lists: Lists,
   options: Omit<Watch, "channel">,
   schema: string
@@ -132,7 +132,7 @@ const splitOf = (table: string): readonly [string, string] => {
 }
 
 /** Compares what is needed with what is there. Throws `InvalidGateway` where both cannot be. */
-export const planned = (needs: Needs, found: Found | undefined, schema: string): Plan => {
+export const planned = (needs: WatchNeeds, found: WatchFound | undefined, schema: string): Plan => {
   const { boundary, channel, filter, key, place, table } = needs
   const about = `Table ${table} is watched for channel "${channel}"`
   if (found === undefined) {
@@ -148,7 +148,7 @@ export const planned = (needs: Needs, found: Found | undefined, schema: string):
   const there = listsOf(found.definition)
   const options = optionsOf(found)
   const refuse = (why: string, lists: Partial<Lists>): InvalidGateway => {
-    const line = lineOf(needs, { ...there, ...lists }, options, schema)
+    const line = ownersLine(needs, { ...there, ...lists }, options, schema)
     return new InvalidGateway({
       where: place,
       reason: `${about} already, ${why}. To change that for every program, let the owner of the table run: ${line}`

@@ -1,5 +1,5 @@
 /** The lines of the log in the words of the gateway: its flags, and the keys of its file. */
-import type { Words } from "../../server/internal/limits/boundedLog.ts"
+import type { LogWording } from "../../server/internal/limits/boundedLog.ts"
 import { settings } from "./settings.ts"
 
 /** What raises a limit: the setting, where it has one. */
@@ -10,7 +10,7 @@ const raise = (limit: string): string => {
     : `raise --${one.flag} (in the file ${one.key})`
 }
 
-export const words: Words = {
+export const words: LogWording = {
   rules: new Map([
     [
       "auth/invalid",

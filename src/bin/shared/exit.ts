@@ -58,7 +58,7 @@ export const untilSignal: Effect.Effect<void> = OnSignal.use((onSignal) =>
   Effect.sync(() => void (onSignal.code = 0))
 )
 
-/** As `untilSignal`, for a server: it goes on when nobody reads its output, and SIGHUP ends it as SIGTERM does. */
+/** As `untilSignal`, for a server: it goes on without a reader of its output, and SIGHUP ends it as SIGTERM does. */
 export const serverUntilSignal: Effect.Effect<void> = OnSignal.use((onSignal) =>
   Effect.andThen(
     untilSignal,

@@ -39,7 +39,7 @@ export const variableOf = (flag: string): string =>
 export const described = (flag: string, what: string, variable = variableOf(flag)): string =>
   `${what} (${variable})`
 
-interface Given {
+interface SettingGiven {
   /** Default: the flag in camel case; `none` for what is no part of the file. */
   readonly key?: string
   readonly what: string
@@ -49,12 +49,12 @@ interface Given {
 const camel = (flag: string): string =>
   flag.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
 
-const keyOf = (flag: string, { key = camel(flag) }: Given): string | undefined =>
+const keyOf = (flag: string, { key = camel(flag) }: SettingGiven): string | undefined =>
   key === "none" ? undefined : key
 
 const setting = <A>(
   flag: string,
-  given: Given,
+  given: SettingGiven,
   base: Flag.Flag<unknown>,
   expected: string,
   read: (raw: unknown) => A | undefined,
@@ -77,13 +77,13 @@ const setting = <A>(
 const asText = (flag: string, metavar: string) => Flag.withMetavar(Flag.String(flag), metavar)
 
 /** A text. */
-export const text = (flag: string, metavar: string, given: Given): Setting<string> =>
+export const text = (flag: string, metavar: string, given: SettingGiven): Setting<string> =>
   setting(flag, given, asText(flag, metavar), "a text that is not empty", (raw) =>
     raw === "" ? undefined : (raw as string)
   )
 
 /** The URL of a database, which holds a password. */
-export const database = (flag: string, given: Given): Setting<Redacted.Redacted> => ({
+export const database = (flag: string, given: SettingGiven): Setting<Redacted.Redacted> => ({
   ...setting(flag, given, Flag.withMetavar(Flag.Redacted(flag), "<url>"), "a URL", (raw) =>
     Redacted.isRedacted(raw) ? (raw as Redacted.Redacted) : Redacted.make(raw as string)
   ),
@@ -91,7 +91,7 @@ export const database = (flag: string, given: Given): Setting<Redacted.Redacted>
 })
 
 /** A whole number. */
-export const whole = (flag: string, given: Given): Setting<number> =>
+export const whole = (flag: string, given: SettingGiven): Setting<number> =>
   setting(flag, given, asText(flag, "<n>"), "a whole number", (raw) =>
     /^[-+]?\d+$/.test(raw as string) ? Number(raw) : undefined
   )
@@ -100,7 +100,11 @@ const no = new Set(["false", "no", "off", "0", "n"])
 const yes = new Set(["true", "yes", "on", "1", "y"])
 
 /** Yes or no. */
-export const yesOrNo = (flag: string, given: Given, base = Flag.Boolean(flag)): Setting<boolean> =>
+export const yesOrNo = (
+  flag: string,
+  given: SettingGiven,
+  base = Flag.Boolean(flag)
+): Setting<boolean> =>
   setting(flag, given, base, "true or false", (raw) => {
     const word = String(raw).toLowerCase()
     return yes.has(word) ? true : no.has(word) ? false : undefined
@@ -110,7 +114,7 @@ export const yesOrNo = (flag: string, given: Given, base = Flag.Boolean(flag)): 
 export const word = <const A extends ReadonlyArray<string>>(
   flag: string,
   words: A,
-  given: Given
+  given: SettingGiven
 ): Setting<A[number]> =>
   setting(
     flag,
@@ -121,7 +125,7 @@ export const word = <const A extends ReadonlyArray<string>>(
   )
 
 /** A duration with its unit. */
-export const lasting = (flag: string, given: Given): Setting<Duration.Duration> =>
+export const lasting = (flag: string, given: SettingGiven): Setting<Duration.Duration> =>
   setting(flag, given, asText(flag, "<duration>"), 'a duration such as "30 seconds"', (raw) =>
     Option.getOrUndefined(Duration.fromInput(raw as Duration.Input))
   )
@@ -137,7 +141,7 @@ const listOf = (list: string): ReadonlyArray<string> =>
 export const several = (
   flag: string,
   metavar: string,
-  given: Given
+  given: SettingGiven
 ): Setting<ReadonlyArray<string>> =>
   setting(
     flag,
@@ -152,7 +156,7 @@ export const several = (
   )
 
 /** A secret, which has a variable and a key, and no flag. */
-export const secret = (name: string, given: Given): Setting<Redacted.Redacted> => ({
+export const secret = (name: string, given: SettingGiven): Setting<Redacted.Redacted> => ({
   key: keyOf(name, given),
   flag: undefined,
   variable: variableOf(name),

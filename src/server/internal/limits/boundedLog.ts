@@ -46,7 +46,7 @@ export interface OriginWords {
  * Lines of the log in the words of another program than an application: it has no definitions, callbacks or
  * options, and its user cannot follow a cure that names them.
  */
-export interface Words {
+export interface LogWording {
   /** The lines by the reason of a refusal, in place of those here. */
   readonly rules: ReadonlyMap<string, Partial<RuleLine>>
   /** What raises a limit; `undefined` as here. */
@@ -55,14 +55,14 @@ export interface Words {
 }
 
 /** The words of an application. */
-export const usualWords: Words = {
+export const usualWords: LogWording = {
   rules: new Map(),
   raise: undefined,
   origin: { origins: "the option origins", trustProxy: "trustProxy" }
 }
 
 /** The words of the program whose door it is. */
-export class LogWords extends Context.Reference<Words>("effect-realtime/server/LogWords", {
+export class LogWords extends Context.Reference<LogWording>("effect-realtime/server/LogWords", {
   defaultValue: () => usualWords
 }) {}
 

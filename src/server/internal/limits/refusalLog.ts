@@ -13,7 +13,7 @@ import {
   type RuleLine,
   ruleOf,
   usualWords,
-  type Words
+  type LogWording
 } from "./boundedLog.ts"
 import { isToldByReader, type LimitName, tagOf } from "./refusalText.ts"
 
@@ -125,7 +125,7 @@ const said = ({ cure, text }: RuleLine, more: number): Effect.Effect<void> =>
 
 export class Voice {
   readonly #limits: ResolvedLimits
-  readonly #words: Words
+  readonly #words: LogWording
   readonly #rules = new Notices()
   /** Apart from the rules: these have names of channels, and clients choose those. */
   readonly #channels = new Notices()
@@ -133,7 +133,7 @@ export class Voice {
   readonly #origins = new Notices(originMillis, mostOrigins)
   readonly #crossings = new Crossings()
 
-  constructor(limits: ResolvedLimits, words: Words = usualWords) {
+  constructor(limits: ResolvedLimits, words: LogWording = usualWords) {
     this.#limits = limits
     this.#words = words
   }
