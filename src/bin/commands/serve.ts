@@ -105,7 +105,7 @@ export const serveCommand = Command.make(
   )
 ).pipe(
   Command.withDescription(
-    "Run a gateway: a node with the channels, tables and rules of flags, variables or one file. GET /health answers 200 or 503, GET /metrics in the text format of Prometheus. Prints `ready <url>` once clients can come in."
+    "Run a gateway: a node with the channels, tables and rules of flags, variables or one file. GET /health answers 200 or 503, GET /metrics in the text format of Prometheus. Prints `ready <url>` once clients can come in. Secrets have variables and no flags: REALTIME_JWT_SECRET, REALTIME_NATS_PASSWORD, REALTIME_NATS_TOKEN."
   ),
   Command.withShortDescription("Run a gateway that needs no code"),
   Command.withExamples([

@@ -4,6 +4,12 @@ import { Effect, Redacted } from "effect"
 import { servedChannel } from "../../../src/bin/gateway/channels.ts"
 import * as Config from "../../../src/bin/gateway/config.ts"
 import { type Flags, joined } from "../../../src/bin/gateway/given.ts"
+import { gatewaySentence } from "../../../src/bin/gateway/faults.ts"
+import {
+  ListenNotDelivered,
+  NotPrimary
+} from "../../../src/server/internal/link/databaseRefusal.ts"
+import * as PgInstaller from "../../../src/server/PgInstaller.ts"
 import { authenticator } from "../../../src/bin/gateway/identity.ts"
 import { servedTable } from "../support/gateway.ts"
 
@@ -311,4 +317,19 @@ describe("the tokens of the gateway", () => {
       expect(refused.code).toBe("auth/invalid")
     })
   )
+})
+
+describe("an error of the database", () => {
+  it("has its cure in the words of the gateway where the server names its own", () => {
+    const unheard = gatewaySentence(new ListenNotDelivered({ waited: 2000 }))
+    expect(unheard).toContain("with --listen (REALTIME_LISTEN, in the file listen)")
+    expect(unheard).not.toMatch(/listenUrl|layerDurable/)
+    expect(gatewaySentence(new NotPrimary())).toContain(
+      "Give --database the address of the primary"
+    )
+    const missing = gatewaySentence(new PgInstaller.NotInstalled({ schema: "gate" }))
+    expect(missing).toContain("npx effect-realtime sql --schema gate --apply")
+    expect(missing).not.toContain("PgInstaller")
+    expect(gatewaySentence(new Error("other"))).toBeUndefined()
+  })
 })
