@@ -146,9 +146,9 @@ describe("a table that another program watches", () => {
       const token = yield* tokenOf({ team: "red", region: "north" })
       const started = (file: string) =>
         Effect.gen(function* () {
-          const { address } = yield* serve(["--config", file])
-          const client = yield* clientOf(address, token)
-          return { client, heard: yield* hear(client, "table_updates_orders") }
+          const gateway = yield* serve(["--config", file])
+          const client = yield* clientOf(gateway.address, token)
+          return { gateway, client, heard: yield* hear(client, "table_updates_orders") }
         })
       const one = yield* started(files[0]!)
       yield* execute(url, "insert into orders values (1, 'red', 'south', 'new', 's')")
@@ -171,6 +171,8 @@ describe("a table that another program watches", () => {
       yield* started(files[0]!)
       yield* started(files[1]!)
       expect(yield* watched).toEqual(both)
+      yield* one.gateway.signal
+      expect((yield* one.gateway.ended).stderr).not.toMatch(/level=(ERROR|WARN)/)
     }).pipe(Effect.provide(layerDatabase))
   )
 
