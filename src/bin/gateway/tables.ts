@@ -135,7 +135,7 @@ const watched = (table: DescribedTable) =>
 const unchanged = (table: DescribedTable) =>
   Effect.gen(function* () {
     const there = yield* found(table)
-    if (there === "unread") return yield* planOf(table, undefined)
+    if (there === "unread") return { ...(yield* planOf(table, undefined)), changes: [] }
     const plan = yield* planOf(table, there)
     if (plan.watch === undefined) return plan
     const { lists, options } = plan.watch

@@ -48,7 +48,8 @@ const watched = Effect.gen(function* () {
 const refused = (args: ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const { url } = yield* TestDatabase
-    const end = yield* record(["serve", "--port", "0", "--database", url, ...args])
+    const env = { DATABASE_URL: url }
+    const end = yield* record(["serve", "--port", "0", ...args], { env })
     expect([end.code, end.stdout], end.stderr).toEqual([64, ""])
     return end.stderr
   })
@@ -70,7 +71,7 @@ const rowsOf = (client: Effect.Success<ReturnType<typeof clientOf>>, count: numb
       })
   )
 
-describe("a table that another program watches", () => {
+describe.concurrent("a table that another program watches", () => {
   it.live("keeps back the columns that it keeps back, and every option, without a word", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
@@ -239,6 +240,31 @@ describe("a table that another program watches", () => {
       expect(yield* watched).toEqual(before)
       yield* execute(url, statement![0])
       yield* Effect.scoped(serve(["--config", file, "--no-install"]))
+    }).pipe(Effect.provide(layerDatabase))
+  )
+
+  it.live("is served by a role that may not watch, which says nothing that it did not do", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const role = `gate_${new URL(url).pathname.slice(1)}`.slice(0, 60)
+      yield* execute(url, created)
+      yield* sqlCommand(["--watch-durable", "orders", "--node-role", role])
+      yield* execute(url, `alter role ${role} login`)
+      const node = new URL(url)
+      node.username = role
+      const gateway = yield* serve(["--allow-all", "--table", "orders", "--database", node.href])
+      const client = yield* clientOf(gateway.address)
+      const heard = yield* hear(client, "table_updates_orders")
+      yield* gateway.sql("insert into orders values (1, 'red', 'north', 'new', 's')")
+      expect(yield* heard).toMatchObject({ data: { id: 1 } })
+      const file = yield* fileOf("team.json", byClaim("team"))
+      expect(yield* refused(["--config", file, "--database", node.href])).toContain(
+        "Let the owner of the table run: select realtime.watch("
+      )
+      yield* gateway.signal
+      const { stderr } = yield* gateway.ended
+      expect(stderr).toContain("The role of the gateway may not install")
+      expect(stderr).not.toContain("is watched")
     }).pipe(Effect.provide(layerDatabase))
   )
 
