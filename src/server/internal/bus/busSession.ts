@@ -41,7 +41,7 @@ export const make = (
 ): Effect.Effect<Notify, never, Scope.Scope> =>
   Effect.gen(function* () {
     const pooled: Notify = (channel, text) => sql.unsafe(statement, [channel, text])
-    /** Who waits for it may go on: the end of a query on a dead connection takes seconds. */
+    /** The bus may go on before the query ends: on a dead connection that takes seconds. */
     const pooledApart: Notify = (channel, text) =>
       pooled(channel, text).pipe(
         Effect.timeoutOption(patience),
