@@ -16,6 +16,7 @@ import * as Backoff from "../../../Backoff.ts"
 import * as PgLink from "../link/pgLink.ts"
 import { sqlMessage } from "../link/sqlState.ts"
 import * as Reconnecting from "../reconnecting.ts"
+import { untraced } from "../tracing.ts"
 
 /** How long the database may take to send a text, less than the bus waits for it. */
 const patience = Duration.seconds(4)
@@ -26,7 +27,7 @@ export type Notify = (channel: string, text: string) => Effect.Effect<unknown, S
 
 export const make = (sql: PgClient): Effect.Effect<Notify, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const pooled: Notify = (channel, text) => sql.unsafe(statement, [channel, text])
+    const pooled: Notify = (channel, text) => untraced(sql.unsafe(statement, [channel, text]))
     const secured = PgLink.secured(sql.config)
     if (Result.isFailure(secured)) return pooled
     let present: PgLink.PgLink | undefined
