@@ -23,7 +23,7 @@ import {
   TopicTaken
 } from "../../NodeBus.ts"
 import * as metrics from "../metrics.ts"
-import { tally as tallyOfFiber } from "../tally.ts"
+import { busDropReasons, tally as tallyOfFiber } from "../tally.ts"
 import { Defects } from "../limits/boundedLog.ts"
 import { Outage } from "../outage.ts"
 import type { BusTimes } from "./busOptions.ts"
@@ -70,19 +70,7 @@ const doubtEvery = 1000
 /** Milliseconds between two log lines of one reason. */
 const sayEvery = 60_000
 
-/** Why the bus drops what it received, or has to send. */
-const dropReasons = [
-  "forged",
-  "late",
-  "replayed",
-  "over",
-  "malformed",
-  "incomplete",
-  "too-large",
-  "full",
-  "unsent"
-] as const
-type DropReason = (typeof dropReasons)[number]
+type DropReason = (typeof busDropReasons)[number]
 
 /** What the log says of what the bus drops. The other reasons are usual. */
 const drops: { readonly [Reason in DropReason]?: string } = {
@@ -133,7 +121,7 @@ export const make = (
       said.set(reason, at)
       log(line)
     }
-    const count = yield* metrics.countBy(metrics.busDropped, "reason", dropReasons)
+    const count = yield* metrics.countBy(metrics.busDropped, "reason", busDropReasons)
     const dropped = (reason: DropReason, more = 1): void => {
       count(reason, more)
       const line = drops[reason]
