@@ -8,18 +8,21 @@ export const Order = Schema.Struct({
   status: Schema.String
 })
 
-/** table_updates_orders: { operation, data } */
-export const OrderUpdates = Channel.tableUpdates("orders", Order)
 /** query_results_${id}: Report("42") is query_results_42 */
 export const Report = Channel.queryResults(Schema.Array(Order))
 /** system_notifications: { type, message }; clients may publish to it */
 export const Notices = Channel.make("system_notifications", Channel.SystemNotification, {
   publish: true
 })
+// #endregion
+
+// #region live
 /** your own: any Schema, any name of 1-63 bytes */
 export const Room = Channel.family("room_", Schema.String, Schema.Struct({ text: Schema.String }), {
   publish: true
 })
+/** table_updates_orders: { operation, data }, of the table that is watched for a live channel */
+export const OrderUpdates = Channel.tableUpdates("orders", Order)
 // #endregion
 
 // #region durable

@@ -2,11 +2,11 @@
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { RealtimeClient } from "effect-realtime/client"
-import { OrderUpdates } from "./channels.ts"
+import { Orders } from "./orders.ts"
 
 export const follow = (url: string) =>
   RealtimeClient.RealtimeClient.use((client) =>
-    Stream.runForEach(client.subscribe(OrderUpdates), ({ data, operation }) =>
+    Stream.runForEach(client.subscribe(Orders), ({ data, operation }) =>
       Effect.log(`${operation} order ${data.id}: ${data.status}`)
     )
   ).pipe(Effect.provide(RealtimeClient.layer({ url })), Effect.runFork)

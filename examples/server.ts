@@ -3,15 +3,23 @@ import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { Config, Layer } from "effect"
 import { HttpRouter } from "effect/http"
-import { PgNotificationSource, Realtime, RealtimeServer } from "effect-realtime/server"
+import {
+  OutboxReader,
+  PgNotificationSource,
+  Realtime,
+  RealtimeServer
+} from "effect-realtime/server"
 import { createServer } from "node:http"
-import { Notices, OrderUpdates, Report } from "./channels.ts"
+import { Notices, Report } from "./channels.ts"
+import { Orders } from "./orders.ts"
 
-const channels = [OrderUpdates, Report, Notices]
-HttpRouter.serve(RealtimeServer.layer({ channels, authorize: RealtimeServer.allowAll })).pipe(
-  Layer.provide(NodeHttpServer.layerConfig(createServer, { port: Config.Int("PORT") })),
+const channels = [Orders, Report, Notices]
+const address = Config.all({ host: Config.succeed("127.0.0.1"), port: Config.Int("PORT") })
+const door = RealtimeServer.layer({ channels, authorize: RealtimeServer.allowAll })
+HttpRouter.serve(door, { disableLogger: true }).pipe(
+  Layer.provide(NodeHttpServer.layerConfig(createServer, address)),
   Layer.provide(Realtime.layer()),
-  Layer.provide(PgNotificationSource.layer()),
+  Layer.provide([PgNotificationSource.layer(), OutboxReader.layer()]),
   Layer.provide(PgClient.layerConfig({ url: Config.Redacted("DATABASE_URL") })),
   Layer.launch,
   NodeRuntime.runMain

@@ -196,17 +196,41 @@ const anchorsOf = (text: string): ReadonlyArray<string> =>
     ([, heading]) => anchorOf(heading!)
   )
 
-/** The broken links of a document. Links into the web are not checked. */
+/** Where a document of the package names a file of the repository that the package does not have. */
+const repository = "https://github.com/effect-realtime/effect-realtime/blob/main/"
+
+interface Link {
+  /** As it is written. */
+  readonly target: string
+  /** The file of the repository. */
+  readonly file: string
+  readonly anchor: string | undefined
+  /** Whether it leads into the repository on GitHub. */
+  readonly onGitHub: boolean
+}
+
+/** The links of a document to files of the repository. Other links into the web are not checked. */
+const linksOf = (document: string, text: string): ReadonlyArray<Link> =>
+  [...withoutCode(text).matchAll(/\]\(([^)\s]+)\)/g)].flatMap(([, target]) => {
+    const onGitHub = target!.startsWith(repository)
+    if (!onGitHub && /^[a-z]+:/.test(target!)) return []
+    const [path, anchor] = target!.split("#") as [string, string?]
+    const file = onGitHub
+      ? path.slice(repository.length)
+      : path === ""
+        ? document
+        : Path.posix.join(Path.posix.dirname(document), path)
+    return [{ target: target!, file, anchor, onGitHub }]
+  })
+
+/** The broken links of a document. */
 const deadLinks = (document: string, source: (path: string) => string | undefined) =>
-  [...withoutCode(source(document) ?? "").matchAll(/\]\(([^)\s]+)\)/g)]
-    .map(([, target]) => target!)
-    .filter((target) => !/^[a-z]+:/.test(target))
-    .filter((target) => {
-      const [path, anchor] = target.split("#") as [string, string?]
-      const file = path === "" ? document : Path.posix.join(Path.posix.dirname(document), path)
+  linksOf(document, source(document) ?? "")
+    .filter(({ anchor, file }) => {
       const text = source(file)
       return text === undefined || (anchor !== undefined && !anchorsOf(text).includes(anchor))
     })
+    .map(({ target }) => target)
 
 describe("the links", () => {
   const documents = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", ...guides]
@@ -217,11 +241,16 @@ describe("the links", () => {
 
   it("are reported when they are broken", () => {
     const files: Readonly<Record<string, string>> = {
-      "a/A.md":
-        "[x](../b.md) [x](../b.md#what-is-it) [x](c.md) [x](../b.md#no) [x](#no) `[x](d.md)`",
+      "a/A.md": `[x](../b.md) [x](../b.md#what-is-it) [x](c.md) [x](../b.md#no) [x](#no) \`[x](d.md)\`
+        [x](${repository}b.md) [x](${repository}c.md) [x](https://example.com/c.md)`,
       "b.md": "## What is `it`?"
     }
-    expect(deadLinks("a/A.md", (path) => files[path])).toEqual(["c.md", "../b.md#no", "#no"])
+    expect(deadLinks("a/A.md", (path) => files[path])).toEqual([
+      "c.md",
+      "../b.md#no",
+      "#no",
+      `${repository}c.md`
+    ])
   })
 })
 
@@ -233,8 +262,32 @@ describe("the package", () => {
     readonly files: ReadonlyArray<string>
   }
 
+  /** What npm packs of the repository, without what is built. */
+  const packed = new Set(["README.md", "LICENSE", "package.json"])
+  const filesBelow = (path: string): ReadonlyArray<string> =>
+    Fs.statSync(Path.join(root, path)).isDirectory()
+      ? Fs.readdirSync(Path.join(root, path)).flatMap((name) => filesBelow(`${path}/${name}`))
+      : [path]
+  for (const pattern of files.filter((name) => name !== "dist")) {
+    const isOut = pattern.startsWith("!")
+    for (const path of Fs.globSync(isOut ? pattern.slice(1) : pattern, { cwd: root })) {
+      for (const file of filesBelow(path)) {
+        if (isOut) packed.delete(file)
+        else packed.add(file)
+      }
+    }
+  }
+  const documents = [...packed].filter((path) => path.endsWith(".md"))
+
   it("contains the guides", () => {
-    expect(files).toContain("examples/*/README.md")
+    expect(documents).toEqual(expect.arrayContaining(guides))
+  })
+
+  it.each(documents)("has each file that %s links to, or the link leads to GitHub", (path) => {
+    const missing = linksOf(path, read(path)!)
+      .filter(({ file, onGitHub }) => !onGitHub && !packed.has(file))
+      .map(({ target }) => target)
+    expect(missing).toEqual([])
   })
 
   it("has a reference page for each of its modules", () => {

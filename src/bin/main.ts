@@ -20,7 +20,7 @@ import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
 import { commands } from "./commands.ts"
 import { hintOf, layerErrorLines } from "./shared/errorLines.ts"
-import { exitCodes, OnSignal } from "./shared/exit.ts"
+import { exitCodes, OnSignal, wrongUsage } from "./shared/exit.ts"
 import { version } from "./shared/peers.ts"
 
 const root = Command.make("effect-realtime").pipe(
@@ -39,7 +39,8 @@ const presenter: CliOutput.Presenter = {
 }
 
 const settings = Layer.mergeAll(
-  Layer.succeed(Logger.LogToStderr, true),
+  // One line for each log, of all commands.
+  Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)]),
   CliOutput.layerPresenter(presenter),
   layerErrorLines,
   // A wizard would lose the order of the flags, which `sql` needs.
@@ -48,9 +49,22 @@ const settings = Layer.mergeAll(
   })
 )
 
+/** The parser takes "-5 hours" for short flags, and its "h" for help. */
+const checkNegative = (args: ReadonlyArray<string>) => {
+  const at = args.findIndex(
+    (arg, index) => /^-\d[^]*[a-z]/i.test(arg) && args[index - 1]?.startsWith("--") === true
+  )
+  if (at < 0) return Effect.void
+  const wrong = wrongUsage(`${args[at - 1]} takes no negative value, and "${args[at]}" is one.`)
+  return Effect.andThen(
+    Console.error(`error: ${wrong.message}`),
+    Effect.fail(Object.assign(wrong, { [Runtime.errorReported]: false }))
+  )
+}
+
 /** Runs the command that the arguments name. */
 export const run = (args: ReadonlyArray<string>) =>
-  Command.runWith(root, { version })(args).pipe(
+  Effect.andThen(checkNegative(args), Command.runWith(root, { version })(args)).pipe(
     Effect.updateService(Stdio.Stdio, (stdio) => ({ ...stdio, args: Effect.succeed(args) })),
     Effect.provide(settings)
   )

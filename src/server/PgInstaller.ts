@@ -25,9 +25,8 @@ import {
   asWatch,
   type Target,
   targetOf,
-  forgetStatement,
-  goneStatement,
   unwatchedTarget,
+  unwatching,
   unwatchStatement,
   type Watch,
   type Watchable,
@@ -364,10 +363,9 @@ const installed = (settings: Sql.Settings, options: Options | undefined) =>
         const installed = rows[0]
         // A newer version stays, because nodes of two versions run side by side during a deploy.
         const isNewer = Number(installed?.version ?? 0) > schemaVersion
-        const isWhole =
-          installed?.digest === Sql.digest && (yield* run(Sql.missingFunctions)).length === 0
-        const isCurrent = isNewer || isWhole
-        return Sql.install(settings, isCurrent).map((text) => inSchema(schema, text))
+        const isOurs = installed?.digest === Sql.digest
+        const isWhole = isOurs && (yield* run(Sql.missingFunctions)).length === 0
+        return Sql.install(settings, isNewer || isWhole).map((text) => inSchema(schema, text))
       }),
     options
   )
@@ -462,13 +460,7 @@ export const unwatch = (
   where?: Pick<Options, "lockTimeout" | "schema">
 ): Effect.Effect<void, InstallError, SqlClient> => {
   const target = unwatchedTarget(options)
-  return inTransaction(
-    (client, schema) =>
-      Effect.map(client.unsafe(goneStatement(target, schema)), (gone) =>
-        gone.length > 0 ? [forgetStatement(target, schema)] : [unwatchStatement(target, schema)]
-      ),
-    where
-  ).pipe(Effect.mapError(refused(target)))
+  return Effect.mapError(inTransaction(unwatching(target), where), refused(target))
 }
 
 /**

@@ -10,6 +10,7 @@ import * as metrics from "../../src/server/internal/metrics.ts"
 import { freePort } from "../support/freePort.ts"
 import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { clientOf, hear, secret, serve, tokenOf } from "./support/gateway.ts"
+import { recorded } from "./support/guide.ts"
 import { record, start } from "./support/run.ts"
 
 const temporary = Effect.acquireRelease(
@@ -55,8 +56,16 @@ describe("serve", () => {
       const [status, metrics] = yield* get(`${address}/metrics`)
       expect(status).toBe(200)
       expect(metrics).toMatch(/^effect_realtime_sessions \d+$/m)
+      const named = yield* serve(["--durable", "jobs", "--allow-all", "--name", "web-7"])
+      const { stdout } = yield* record(["status", "--json", "--database", url])
+      const { nodes } = JSON.parse(stdout) as { readonly nodes: ReadonlyArray<{ node: string }> }
+      expect(nodes.map(({ node }) => node)).toContain("web-7")
+      yield* named.signal
       yield* gateway.signal
-      expect(yield* gateway.ended).toMatchObject({ code: 0, stdout: `ready ${address}\n` })
+      expect(yield* gateway.ended).toMatchObject({
+        code: 0,
+        stdout: recorded("serve").replace("http://127.0.0.1:8080", address)
+      })
     }).pipe(Effect.provide(layerDatabase))
   )
 
@@ -146,12 +155,36 @@ describe("serve", () => {
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
       const database = ["--database", url]
+      yield* execute(url, "create table items (id int primary key)")
+      const open = ["--live", "n", "--allow-all", "--port", "0", ...database]
+      const short = yield* record(["serve", ...open], { env: { REALTIME_JWT_SECRET: "short" } })
+      expect([short.code, short.stderr]).toEqual([
+        64,
+        expect.stringMatching(
+          /^error: jwt\.secret: The secret of REALTIME_JWT_SECRET .* has 5 bytes/m
+        )
+      ])
       const cases: ReadonlyArray<readonly [ReadonlyArray<string>, number, string]> = [
         [["--live", "news", "--allow-all"], 64, "serve needs a database"],
         [[...database], 64, "There is nothing to serve"],
         [["--live", "news", ...database], 64, "No client may use anything"],
         [["--live", "news", "--read", "signed-in", ...database], 64, "needs tokens"],
         [["--config", "/nowhere.json", ...database], 64, "/nowhere.json cannot be read"],
+        [["--live", "n", "--allow-all", ...database, "--port", "99999"], 64, "99999 is no port"],
+        [[...open, "--durable", "n"], 64, "channels.n: Two flags have it. Give it once."],
+        [[...open, "--path", "ws"], 64, "path"],
+        [[...open, "--origin", "nonsense"], 64, "origins"],
+        [[...open, "--max-sessions", "-5"], 64, "maxSessions"],
+        [
+          [...open, "--jwt-keys", "http://a.b", "--jwt-issuer", "a", "--jwt-audience", "b"],
+          64,
+          "jwt.keys: It is no https address of a key set"
+        ],
+        [
+          [...open, "--live", "table_updates_items", "--table", "items"],
+          64,
+          "match the same names"
+        ],
         [
           ["--table", "missing", "--allow-all", "--port", "0", ...database],
           64,
@@ -190,6 +223,47 @@ describe("serve", () => {
       ])
       expect([taken.code, taken.stdout]).toEqual([1, ""])
       expect(taken.stderr).toContain(`Port ${port} of 127.0.0.1 is taken`)
+    }).pipe(Effect.provide(layerDatabase))
+  )
+
+  it.live("keeps how a table is watched, where its file does not say otherwise", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      yield* execute(url, "create table orders (id int primary key, team text, secret text)")
+      const watch = [
+        "--watch-durable",
+        "orders",
+        "--columns",
+        "id,team",
+        "--when-insert",
+        "new.id > 0"
+      ]
+      yield* record(["sql", ...watch, "--apply", "--database", url])
+      const watched = Effect.map(
+        execute(url, "select id, definition, columns from realtime.watched"),
+        (rows) => JSON.stringify(rows)
+      )
+      const before = yield* watched
+      const gateway = yield* serve(["--allow-all", "--table", "orders"])
+      expect(yield* watched).toBe(before)
+      const client = yield* clientOf(gateway.address)
+      const orders = yield* hear(client, "table_updates_orders")
+      yield* gateway.sql("insert into orders values (1, 'red', 'x')")
+      expect(yield* orders).toMatchObject({ data: { id: 1, team: "red" } })
+      expect(
+        JSON.stringify(yield* gateway.sql("select payload from realtime.messages"))
+      ).not.toContain("secret")
+      yield* gateway.signal
+      // A rule that needs another column says so.
+      const file = Path.join(yield* temporary, "gateway.json")
+      const read = { claim: "team", column: "team" }
+      Fs.writeFileSync(file, JSON.stringify({ jwt: { secret }, tables: { orders: { read } } }))
+      const other = yield* serve(["--config", file])
+      yield* other.signal
+      expect((yield* other.ended).stderr).toContain(
+        "is watched otherwise than its rules need: boundary is"
+      )
+      expect(yield* watched).toContain('"columns":["id","team"]')
     }).pipe(Effect.provide(layerDatabase))
   )
 })

@@ -43,6 +43,21 @@ describe("publish and tail", () => {
       const [, cursor] = /^following jobs \(durable\)\ngo on with --from (\S+)\n$/.exec(all.stderr)!
       const rest = yield* record(["tail", "jobs", "--from", cursor!, "--limit", "1", ...database])
       expect(rest.stdout).toContain('  3  {"n":3}\n')
+      const json = yield* record([
+        "tail",
+        "jobs",
+        "--from",
+        "oldest",
+        "--limit",
+        "1",
+        "--json",
+        ...database
+      ])
+      const shown = json.stdout
+        .replace(/"at":"[^"]*"/, '"at":"2026-11-29T17:00:00.000Z"')
+        .replace(/"tx":"[^"]*"/, '"tx":"0000000000000762"')
+        .replace(/"cursor":"[^"]*"/, '"cursor":"..."')
+      expect(shown).toBe(recorded("tail-json"))
     }).pipe(Effect.provide(layerInstalled()))
   )
 

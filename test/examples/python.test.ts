@@ -325,7 +325,7 @@ describe.skipIf(python === undefined)("client.py", () => {
       yield* bob.says(`members 2 [{"name": "ada"}, {"name": "bob"}]`)
       yield* ada.says(`members 2 [{"name": "ada"}, {"name": "bob"}]`)
       const before = bob.lines().length
-      // Within the grace bob is there all the time, and comes back to the whole list.
+      // Within the grace bob is a member all the time, and his new socket receives the whole list.
       for (const socket of between.clients) socket.terminate()
       yield* bob.says(`members 2 [{"name": "ada"}, {"name": "bob"}]`)
       yield* until(() => bob.lines().length > before + 2)

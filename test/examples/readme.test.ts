@@ -19,8 +19,10 @@ import {
   Stream
 } from "effect"
 import { spawn } from "node:child_process"
+import { mkdtemp, rm } from "node:fs/promises"
 import { createServer, type AddressInfo } from "node:net"
-import { resolve } from "node:path"
+import { tmpdir } from "node:os"
+import { join, resolve } from "node:path"
 import { ship } from "../../examples/streams/transaction.ts"
 import { follow } from "../../examples/streams/gaps.ts"
 import { Answer, DurableReport, Notices, OrderUpdates } from "../../examples/channels.ts"
@@ -37,12 +39,17 @@ import { listenTo } from "../support/listenTo.ts"
 
 const root = resolve(import.meta.dirname, "../..")
 
-/** Runs an example as a process that ends with the scope. `said` completes when the output has a text. */
-const run = (file: string, env: Readonly<Record<string, string>>) =>
+/** Runs a file of the repository as a process that ends with the scope. */
+const runFile = (
+  [file, ...args]: readonly [string, ...ReadonlyArray<string>],
+  env: Readonly<Record<string, string>>,
+  cwd = root
+) =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const child = spawn(process.execPath, ["-C", "@effect-realtime/source", `examples/${file}`], {
-        cwd: root,
+      const given = ["-C", "@effect-realtime/source", resolve(root, file), ...args]
+      const child = spawn(process.execPath, given, {
+        cwd,
         env: { ...process.env, NODE_ENV: "", ...env },
         stdio: ["ignore", "pipe", "pipe"]
       })
@@ -54,6 +61,7 @@ const run = (file: string, env: Readonly<Record<string, string>>) =>
           for (const check of waiting) check()
         })
       }
+      /** Completes when the output has a text. */
       const said = (text: string) =>
         Effect.callback<void>((resume) => {
           const check = () => {
@@ -65,7 +73,7 @@ const run = (file: string, env: Readonly<Record<string, string>>) =>
           check()
         })
       const exited = new Promise<number | null>((done) => child.once("exit", done))
-      return { child, said, exited }
+      return { child, said, exited, output: () => output }
     }),
     ({ child, exited }) =>
       Effect.promise(() => {
@@ -73,6 +81,21 @@ const run = (file: string, env: Readonly<Record<string, string>>) =>
         return exited
       })
   )
+
+const run = (file: string, env: Readonly<Record<string, string>>) =>
+  runFile([`examples/${file}`], env)
+
+/** The table of the README, and its triggers by the README's command. */
+const withOrders = Effect.fnUntraced(function* (url: string) {
+  yield* execute(
+    url,
+    "create table orders (id int primary key, customer text not null, status text not null)"
+  )
+  const command = ["src/bin/effect-realtime.ts", "sql", "--definitions", "./orders.ts", "--apply"]
+  const env = { DATABASE_URL: url }
+  const { exited } = yield* runFile(command as [string], env, resolve(root, "examples"))
+  return yield* Effect.promise(() => exited)
+})
 
 const freePort = Effect.callback<number>((resume) => {
   const server = createServer().listen(0, "127.0.0.1", () => {
@@ -88,9 +111,10 @@ const greetSoon = (url: string) =>
 const update = `{"operation":"INSERT","data":{"id":7,"customer":"Ada","status":"new"}}`
 
 describe("the examples", () => {
-  it.live("server.ts and client.ts: an event of the database reaches the client", () =>
+  it.live("server.ts and client.ts: a changed row of the README's table reaches the clients", () =>
     Effect.gen(function* () {
       const { url } = yield* database
+      expect(yield* withOrders(url)).toBe(0)
       const port = yield* freePort
       const address = `ws://127.0.0.1:${port}/realtime`
       const server = yield* run("server.ts", { DATABASE_URL: url, PORT: String(port) })
@@ -98,16 +122,34 @@ describe("the examples", () => {
       wire.send({ type: "subscribe", id: 1, channel: "table_updates_orders" })
       yield* wire.next("subscribed")
       const client = yield* run("client.ts", { REALTIME_URL: address })
-      const tell = execute(url, `select pg_notify('table_updates_orders', '${update}')`)
-      // Sent again until the client has subscribed.
+      const tell = execute(url, "insert into orders select 7 + count(*), 'Ada', 'new' from orders")
+      // Another row until the client has subscribed.
       yield* tell.pipe(
         Effect.andThen(Effect.sleep("50 millis")),
         Effect.forever,
-        Effect.raceFirst(client.said("INSERT order 7: new"))
+        Effect.raceFirst(client.said("INSERT order "))
       )
-      expect((yield* wire.next("events")).events[0]!.data).toEqual(JSON.parse(update))
+      expect((yield* wire.next("events")).events[0]!.data).toMatchObject(JSON.parse(update))
+      // It listens for this machine only, and the log has no line for each socket.
+      expect(server.output()).toContain(`Listening on http://127.0.0.1:${port}`)
+      expect(server.output()).not.toContain("Sent HTTP response")
       server.child.kill("SIGTERM")
       expect(yield* wire.closed).toBe(4000)
+    })
+  )
+
+  it.live("testing/postgres.ts: runs a database until it is stopped", () =>
+    Effect.gen(function* () {
+      const folder = yield* Effect.acquireRelease(
+        Effect.promise(() => mkdtemp(join(tmpdir(), "realtime-postgres-"))),
+        (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
+      )
+      const server = yield* runFile(["examples/testing/postgres.ts"], {}, folder)
+      yield* server.said("\n")
+      const [, url] = /^export DATABASE_URL=(\S+)\n/.exec(server.output()) ?? []
+      yield* execute(url!, "select 1")
+      server.child.kill("SIGTERM")
+      yield* Effect.promise(() => server.exited)
     })
   )
 

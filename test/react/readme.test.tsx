@@ -1,8 +1,8 @@
 /** Runs the components of the README. */
-import { fireEvent, screen } from "@testing-library/react"
+import { act, fireEvent, screen } from "@testing-library/react"
+import type { Root } from "react-dom/client"
 import { afterEach, expect, it, vi } from "vitest"
 import { Price } from "../../examples/react/App.tsx"
-import { NewOrders } from "../../examples/NewOrders.tsx"
 import { Notice } from "../../examples/Notices.tsx"
 import { AnswerText } from "../../examples/react/AnswerText.tsx"
 import { Chat } from "../../examples/react/Chat.tsx"
@@ -116,7 +116,19 @@ const rowsPage = (channel: string, status: string, ...rows: ReadonlyArray<object
   return { ...shown, told }
 }
 
-it("NewOrders.tsx counts the rows of its filter", async () => {
+it("main.tsx renders the page, and NewOrders counts the rows of its filter", async () => {
+  const place = document.body.appendChild(document.createElement("div"))
+  place.id = "root"
+  let root: Root | undefined
+  vi.doMock(import("react-dom/client"), async (original) => {
+    const real = await original()
+    return { ...real, createRoot: (...args) => (root = real.createRoot(...args)) }
+  })
+  const { NewOrders } = await act(() => import("../../examples/main.tsx"))
+  expect(place.textContent).toBe("0 new ordersSay hello. The last notice: nothing yet")
+  act(() => root!.unmount())
+  place.remove()
+  vi.doUnmock("react-dom/client")
   const order = { id: 7, customer: "Ada", status: "new" }
   const { render } = rowsPage("table_updates_orders", "new", order)
   render(<NewOrders />)

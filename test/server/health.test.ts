@@ -1,5 +1,5 @@
 /**
- * What a balancer and what restarts a process are told, while PostgreSQL, the bus or NATS is away: at the start,
+ * The answers for a balancer and for what restarts a process, while PostgreSQL, the bus or NATS is away: at the start,
  * later, and while the node drains. A database that is away restarts no node.
  */
 import { PgClient } from "@effect/sql-pg"
@@ -8,6 +8,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Redacted, Schema, SubscriptionRef } from "effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import { createServer } from "node:http"
+import { health as healthOf } from "../../examples/operations/plain.ts"
 import * as Channel from "../../src/Channel.ts"
 import * as NatsBus from "../../src/nats/NatsBus.ts"
 import * as NatsConnection from "../../src/nats/NatsConnection.ts"
@@ -201,9 +202,7 @@ describe("The health of a node", () => {
           ),
           (one) => Effect.promise(() => one.close())
         )
-        http.on("request", (request, response) => {
-          response.writeHead(request.url === "/health/live" || server.isReady() ? 200 : 503).end()
-        })
+        http.on("request", healthOf(server))
         const get = (path: string) =>
           Effect.promise(() => fetch(`http://${addressOf(http)}${path}`))
         const health = Effect.map(Effect.all([get("/health"), get("/health/live")]), (answers) =>

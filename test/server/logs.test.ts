@@ -1,9 +1,11 @@
 /** What a node logs: a line for each change, warnings with the cure, and nothing of clients' secrets. */
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Layer, Logger, References, Schema } from "effect"
+import { PgClient } from "@effect/sql-pg"
+import { Cause, Effect, Layer, Logger, Redacted, References, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
 import * as Channel from "../../src/Channel.ts"
+import * as NatsConnection from "../../src/nats/NatsConnection.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import { NotificationSource } from "../../src/server/NotificationSource.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
@@ -158,6 +160,36 @@ describe("The log of a node", () => {
       expect(lines.filter((line) => line.includes("marked"))).toEqual([])
     }).pipe(Effect.scoped, Effect.provide(layerDoor(options)), Effect.provide(layer))
   })
+
+  it.live(
+    "has one line for each loss, and no password, while the database and NATS are away",
+    () => {
+      const { layer, lines } = logged()
+      const url = Redacted.make("postgres://ann:marked-secret@127.0.0.1:1/app")
+      const app = Layer.merge(
+        PgNotificationSource.layer({ backoff: quick.backoff! }),
+        OutboxReader.layer(quick)
+      ).pipe(Layer.provideMerge(PgClient.layer({ url })))
+      return Effect.gen(function* () {
+        yield* NatsConnection.make({
+          servers: "nats://127.0.0.1:1",
+          user: "ann",
+          password: Redacted.make("marked-secret"),
+          startWithout: true
+        })
+        const warned = (what: string) => lines.some((line) => line.startsWith(`Warn ${what}`))
+        yield* until(() => ["The link to", "The reader of", "The connection to NATS"].every(warned))
+        // One line for each, and the attempts for debugging.
+        const attempts = (what: string) =>
+          lines.filter((line) => line.startsWith(`Debug ${what}`)).length
+        yield* until(() => attempts("The link to") > 20 && attempts("The reader of") > 20)
+        for (const what of ["The link to", "The reader of", "The connection to NATS"]) {
+          expect(lines.filter((line) => line.startsWith(`Warn ${what}`))).toHaveLength(1)
+        }
+        expect(lines.filter((line) => line.includes("marked"))).toEqual([])
+      }).pipe(Effect.scoped, Effect.provide(app), Effect.provide(layer))
+    }
+  )
 
   it.live("says once that the link and the reader are back", () => {
     const { layer, lines } = logged()

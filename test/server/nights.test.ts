@@ -7,7 +7,7 @@ import * as Channel from "../../src/Channel.ts"
 import * as Bus from "../../src/server/internal/bus/bus.ts"
 import type { Carrier } from "../../src/server/internal/bus/carrier.ts"
 import { Told } from "../../src/server/internal/hub/gapCounter.ts"
-import { Defects } from "../../src/server/internal/limits/boundedLog.ts"
+import { Defects } from "../../src/server/internal/notices.ts"
 import type { PgLink } from "../../src/server/internal/link/pgLink.ts"
 import { Leases } from "../../src/server/internal/outbox/lease.ts"
 import { Tail } from "../../src/server/internal/outbox/tail.ts"
@@ -139,7 +139,7 @@ describe("A night in which", () => {
     }).pipe(Effect.scoped, Effect.provide(layer))
   })
 
-  it.effect("a client is refused each minute has few lines for each reason, whoever asks", () => {
+  it.effect("a client is refused each minute has few lines for each reason, of all clients", () => {
     const { layer, lines } = logged()
     const options: Options<string> = {
       channels: [Channel.make("notes", Schema.String)],
@@ -220,7 +220,7 @@ describe("A night in which", () => {
     }).pipe(Effect.provide(layer))
   })
 
-  it.effect("the source comes and goes has no line for a client", () => {
+  it.effect("the source is lost each minute has no line for a client", () => {
     const { layer, lines } = logged()
     return Effect.gen(function* () {
       const source = yield* MemorySource.MemorySource

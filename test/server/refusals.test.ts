@@ -8,7 +8,8 @@ import { TestClock } from "effect/testing"
 import type { IncomingMessage } from "node:http"
 import * as Channel from "../../src/Channel.ts"
 import { resolveLimits } from "../../src/server/internal/limits/limits.ts"
-import { Crossings, Notices } from "../../src/server/internal/limits/boundedLog.ts"
+import { Notices } from "../../src/server/internal/notices.ts"
+import { Crossings } from "../../src/server/internal/limits/boundedLog.ts"
 import { Voice } from "../../src/server/internal/limits/refusalLog.ts"
 import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
@@ -153,7 +154,7 @@ describe("Failures of authenticate", () => {
         Effect.gen(function* () {
           for (let n = 0; n < 5; n++) yield* visit({ token: "ann" })
           expect(texts(lines)).toEqual([
-            "authenticate refused a client: its token is not valid. Compare the key, the issuer and the audience of the tokens with those of authenticate."
+            "authenticate refused a client: its token is not valid. Compare the key, the issuer and the audience of the tokens with those of authenticate, and whether the tokens have the claims exp and sub."
           ])
         }),
       { authenticate: () => Effect.fail(new AuthRefused({ code: "auth/invalid" })) } as never

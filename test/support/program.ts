@@ -11,6 +11,8 @@ export interface Program {
   readonly signal: (name: "SIGSTOP" | "SIGCONT") => Effect.Effect<void>
   /** Sends it a message, as JSON. */
   readonly send: (message: object) => Effect.Effect<void>
+  /** Sends it a message and completes with the next one that it sends. */
+  readonly ask: <A>(message: object) => Effect.Effect<A>
 }
 
 const root = join(import.meta.dirname, "../..")
@@ -48,7 +50,12 @@ export const program = (file: string, setup: object): Effect.Effect<Program, nev
       start,
       end,
       signal: (name) => Effect.sync(() => void child.kill(name)),
-      send: (message) => Effect.sync(() => void child.send(message))
+      send: (message) => Effect.sync(() => void child.send(message)),
+      ask: <A>(message: object) =>
+        Effect.callback<A>((resume) => {
+          child.once("message", (answer) => resume(Effect.succeed(answer as A)))
+          child.send(message)
+        })
     }
   })
 

@@ -23,7 +23,7 @@ import {
   type Chosen,
   choose,
   deliveryFlag,
-  undelivered
+  withoutDelivery
 } from "../shared/channels.ts"
 import { inDatabase, sentenceOf } from "../shared/database.ts"
 import { definitionsFlag } from "../shared/definitions.ts"
@@ -110,7 +110,7 @@ export const publishCommand = Command.make(
       }
       const chosen = yield* choose({ ...given, name })
       if (chosen.isGuess) {
-        return yield* undelivered(name)
+        return yield* withoutDelivery(name)
       }
       if (key !== undefined && chosen.delivery === "live") {
         return yield* wrongUsage(`Channel "${name}" is live, and --key is for durable channels.`)

@@ -2,7 +2,6 @@
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
-import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import { schemaNameFault, usual } from "../../server/internal/sql/schemaName.ts"
@@ -94,8 +93,7 @@ export const serveCommand = Command.make(
       return yield* Effect.never
     },
     Effect.mapError((error) => (isFault(error) ? wrongUsage(error.message) : error)),
-    Effect.scoped,
-    Effect.provide(Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)]))
+    Effect.scoped
   )
 ).pipe(
   Command.withDescription(

@@ -106,6 +106,8 @@ export const Config = Schema.Struct({
     Schema.Union([Schema.Literal("any"), Schema.Array(Schema.NonEmptyString)])
   ),
   trustProxy: Schema.optionalKey(Schema.Int),
+  /** The name of this node, which no other node has. */
+  name: Schema.optionalKey(Schema.NonEmptyString),
   /** Whether every client may use what has no rule. */
   allowAll: Schema.optionalKey(Schema.Boolean),
   /** Whether the gateway installs what it needs, default `true`. */

@@ -21,6 +21,7 @@ import { waitingDoor } from "../../node/internal/waitingDoor.ts"
 import { attach } from "../../server/internal/door/attach.ts"
 import { pathOf } from "../../server/internal/door/claimedPaths.ts"
 import { databaseRefusalOf, explained } from "../../server/internal/link/databaseRefusal.ts"
+import { Outage } from "../../server/internal/outage.ts"
 import { keeps } from "../../server/internal/hub/durable.ts"
 import { SchemaName } from "../../server/internal/sql/schemaName.ts"
 import * as PgInstaller from "../../server/PgInstaller.ts"
@@ -78,15 +79,25 @@ const listen = (config: Config.Config, isReady: () => boolean) =>
   })
 
 /** Repeats while the database is away, and says so. */
-const patiently = Effect.retry({
-  schedule: Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("15 seconds")]),
-  while: (error: unknown) =>
-    isSqlError(error) &&
-    error.reason._tag === "ConnectionError" &&
-    databaseRefusalOf(error) === undefined
-      ? Effect.as(Effect.logWarning(`The database does not answer yet: ${explained(error)}`), true)
-      : Effect.succeed(false)
-})
+const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.suspend(() => {
+    const outage = new Outage({
+      lost: "The database does not answer",
+      back: "The database answers"
+    })
+    return effect.pipe(
+      Effect.retry({
+        schedule: Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("15 seconds")]),
+        while: (error: unknown) =>
+          isSqlError(error) &&
+          error.reason._tag === "ConnectionError" &&
+          databaseRefusalOf(error) === undefined
+            ? Effect.as(outage.failing(explained(error)), true)
+            : Effect.succeed(false)
+      }),
+      Effect.tap(outage.recovered)
+    )
+  })
 
 /** The tables as the database describes them, and whether the objects are there. */
 const prepare = (channels: ReadonlyArray<Served>, { config, database, schema }: Options) =>
@@ -138,13 +149,14 @@ export const open = Effect.fnUntraced(function* (options: Options) {
   const served = [...channels, ...tables]
   const definitions = served.map(({ definition }) => definition)
   const listenUrl = config.listen === undefined ? undefined : Redacted.value(config.listen)
-  const nodes = nats === undefined ? undefined : yield* checked(nats.nodes)
+  const bus = config.name === undefined ? {} : { name: config.name }
+  const nodes = nats === undefined ? undefined : yield* checked(() => nats.nodes(bus))
   const beneath = yield* Layer.build(
     Layer.effect(Realtime.Realtime, Realtime.make()).pipe(
       Layer.provideMerge(
         databaseLayer(
           Redacted.value(database),
-          { listenUrl, nodes },
+          { listenUrl, nodes, bus },
           definitions,
           new Set(),
           installed

@@ -48,7 +48,10 @@ const shared: ReadonlyArray<Setting> = [
 
 /** The settings, in the order of the help. */
 export const settings: ReadonlyArray<Setting> = [
-  text("config", "<file>", { key: "none", what: "A file of JSON with the keys of this table" }),
+  text("config", "<file>", {
+    key: "none",
+    what: "A file of JSON, whose keys are in the guide to the gateway"
+  }),
   ...shared,
   text("host", "<address>", { what: `The address to listen on, default ${Defaults.host}` }),
   whole("port", { what: `Its port, default ${Defaults.port}; 0 picks a free one` }),
@@ -59,6 +62,9 @@ export const settings: ReadonlyArray<Setting> = [
   }),
   whole("trust-proxy", {
     what: `How many proxies of your own are in front, default ${server.trustProxy}`
+  }),
+  text("name", "<name>", {
+    what: "The name of this node in status and in logs, which no other has, default its host, process and four random characters"
   }),
   several("live", "<name>", { key: "channels", what: "A live channel" }),
   several("durable", "<name>", { key: "channels", what: "A durable channel" }),

@@ -63,7 +63,7 @@ const isKnown = (name: string): boolean =>
   !name.startsWith("table_updates_") && named(Channel.known(), name) !== undefined
 
 /** Ends the command, because the channel may be of either kind. */
-export const undelivered = (name: string) =>
+export const withoutDelivery = (name: string) =>
   wrongUsage(
     `Nothing says how channel "${name}" is delivered. Give --delivery durable for the outbox, --delivery live for NOTIFY, or --definitions.`
   )

@@ -37,6 +37,16 @@ export const undelivered =
 /** A sentence for the user, with the cure where one is known. */
 export const sentenceOf = (error: unknown, schema: string): string => {
   if (error instanceof ListenNotDelivered) return undelivered
+  if (error instanceof Error) {
+    const { _tag, cause, servers } = error as { _tag?: unknown; cause?: unknown; servers?: unknown }
+    const at = Array.isArray(servers) ? servers.join(", ") : ""
+    if (_tag === "NatsUnreachable") {
+      return `No NATS server answers at ${at}: ${errorText(cause)}. Check --nats and the network.`
+    }
+    if (_tag === "NatsRefused") {
+      return `NATS at ${at} is rejected, or rejects this node: ${errorText(cause)}. Check REALTIME_NATS_TOKEN, --nats-user with REALTIME_NATS_PASSWORD, --nats-credentials and --nats-ca.`
+    }
+  }
   const inner = sqlErrorIn(error)
   if (onlyReads.has(sqlState(inner) ?? "") && /recovery|read-only/.test(sqlMessage(inner))) {
     return standby

@@ -6,6 +6,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import * as Stdio from "effect/Stdio"
+import type { BusOptions } from "../../server/internal/bus/busOptions.ts"
 import { natsConnection as Defaults } from "../../internal/defaults.ts"
 import { CommandFailed, exitCodes } from "./exit.ts"
 import { missingOf, missingText } from "./peers.ts"
@@ -50,7 +51,7 @@ export const natsSettings: ReadonlyArray<Setting> = [
 ]
 
 /** NATS is given in part. */
-export class InvalidNats extends Data.TaggedError("InvalidNats")<{ readonly reason: string }> {
+class InvalidNats extends Data.TaggedError("InvalidNats")<{ readonly reason: string }> {
   override get message(): string {
     return this.reason
   }
@@ -115,7 +116,7 @@ export const overNats = Effect.fnUntraced(function* (given: NatsGiven) {
   )
   return {
     /** Throws `InvalidOption`. */
-    nodes: () => nodes(options),
+    nodes: (bus: BusOptions) => nodes({ ...options, bus }),
     carrier,
     connect: (more: { readonly startWithout: boolean }) =>
       NatsConnection.make({ ...options, ...more })

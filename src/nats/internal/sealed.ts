@@ -12,6 +12,7 @@ import type * as Scope from "effect/Scope"
 import type { Keys } from "../../server/internal/bus/bus.ts"
 import { CounterWindow } from "../../server/internal/bus/counterWindow.ts"
 import { maxOff } from "../../server/internal/bus/dayKey.ts"
+import { Notices } from "../../server/internal/notices.ts"
 import * as metrics from "../../server/internal/metrics.ts"
 import { natsDropReasons } from "../../server/internal/tally.ts"
 import type { Connection } from "./connection.ts"
@@ -39,9 +40,6 @@ export interface Sealed extends Pick<Connection, "flush" | "state"> {
 /** Milliseconds between two reads of the secret because of a frame. */
 const doubtEvery = 1000
 
-/** Milliseconds between two log lines of one reason. */
-const sayEvery = 60_000
-
 /** What a header of the library may take beside a frame. */
 const headRoom = 256
 
@@ -63,16 +61,13 @@ export const make = (
     const clock = yield* Clock.Clock
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const now = () => clock.currentTimeMillisUnsafe()
-    const mono = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
     const sender = newSender()
     const senders = new Map<string, CounterWindow>()
     let counter = 0
 
-    const said = new Map<string, number>()
+    const said = new Notices()
     const say = (reason: keyof typeof drops): void => {
-      const at = mono()
-      if (at - (said.get(reason) ?? -Infinity) < sayEvery) return
-      said.set(reason, at)
+      if (said.due(reason, now()) === undefined) return
       const line = Effect.logWarning(drops[reason])
       runFork(Effect.annotateLogs(line, "component", "effect-realtime nats"))
     }

@@ -12,6 +12,7 @@ import { connect } from "node:net"
 import type { Duplex } from "node:stream"
 import type * as Channel from "../../Channel.ts"
 import { nodeServer as Defaults } from "../../internal/defaults.ts"
+import type { BusOptions } from "../../server/internal/bus/busOptions.ts"
 import { keeps } from "../../server/internal/hub/durable.ts"
 import { listens } from "../../server/internal/hub/live.ts"
 import { address, secured } from "../../server/internal/link/pgLink.ts"
@@ -35,7 +36,10 @@ type Given = Pick<
   | "nodes"
   | "startPatience"
   | "wake"
->
+> & {
+  /** Of the bus over PostgreSQL. */
+  readonly bus?: BusOptions | undefined
+}
 
 /** The parts of the layer below. */
 export const partsOf = (
@@ -98,7 +102,7 @@ export const databaseLayer = (
   const source = listening ? link : Layer.empty
   // Without a link it fails with its own error.
   const bus = hasBus
-    ? (PgNodeBus.layer() as Layer.Layer<never, PgNodeBus.StartError, PgClient.PgClient>)
+    ? (PgNodeBus.layer(options.bus) as Layer.Layer<never, PgNodeBus.StartError, PgClient.PgClient>)
     : Layer.empty
   return bus.pipe(Layer.provideMerge(Layer.merge(source, outbox)), Layer.provideMerge(pool))
 }

@@ -2,16 +2,16 @@
  * What the log says of something that is lost, or keeps failing, until it is back.
  *
  * In: each failure with its reason, and the moment when it works again. Out: the lines that are due: one at
- * the loss, one for another reason, one in 10 minutes while it lasts, and one when it is back. What comes and
- * goes has lines for three losses in 10 minutes, and for those that last a minute.
+ * the loss, one for another reason, one in 10 minutes while it lasts, and one when it is back. A part that
+ * is lost again and again has lines for three losses in 10 minutes, and for those that last a minute.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { Notices } from "./limits/boundedLog.ts"
+import type { Notices } from "./notices.ts"
 
 /** Milliseconds between two lines about one loss with nothing new. */
-export const remindMillis = 600_000
+const remindMillis = 600_000
 /** How many losses are logged at once within that time. */
 const mostLosses = 3
 /** Milliseconds after which a loss is logged all the same. */
@@ -44,7 +44,7 @@ interface Loss {
 const times = (count: number): string => `${count} failed attempt${count === 1 ? "" : "s"}`
 
 /** Milliseconds as text: tenths of a second, minutes, or hours and minutes. */
-export const spanText = (millis: number): string => {
+const spanText = (millis: number): string => {
   if (millis < 60_000) return `${Math.round(Math.max(0, millis) / 100) / 10} s`
   const minutes = Math.floor(millis / 60_000)
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`

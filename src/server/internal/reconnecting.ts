@@ -30,7 +30,7 @@ export type Reconnecting = <A, E, R, E2, R2>(
   onFailure: (cause: Cause.Cause<E>, now: number) => Effect.Effect<Pause, E2, R2>
 ) => Effect.Effect<A, E2, R | R2>
 
-export interface Options {
+export interface LoopOptions {
   /** An attempt is healthy since the wait before it ended, else since it ran `onUp`. */
   readonly fromStart: boolean
   /** The name of the spans: one until an attempt is up, and one without a duration at its loss. */
@@ -45,7 +45,7 @@ export interface Options {
  */
 export const make = (
   policy: Backoff.Policy,
-  { fromStart, name, outage }: Options
+  { fromStart, name, outage }: LoopOptions
 ): Effect.Effect<Reconnecting> =>
   Effect.map(Backoff.make(policy), (backoff): Reconnecting => {
     /** When the last wait ended. */

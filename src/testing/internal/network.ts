@@ -120,6 +120,8 @@ class Pipe {
       this.#parcels.shift()
       next.deliver()
     }
+    // In the step of the last look, so that a later message begins anew.
+    this.#moving = false
     return Effect.void
   }
 
@@ -127,7 +129,7 @@ class Pipe {
 
   readonly #move = Effect.yieldNow.pipe(
     Effect.andThen(this.#again),
-    Effect.ensuring(
+    Effect.onError(() =>
       Effect.sync(() => {
         this.#moving = false
       })

@@ -9,3 +9,9 @@ export const recorded = (name: string): string => {
   const [, after = ""] = Fs.readFileSync(guide, "utf8").split(`<!-- recorded: ${name} -->`)
   return /^\s*```\w+\n([^]*?)```/.exec(after)?.[1] ?? ""
 }
+
+/** The names of all such blocks. */
+export const recordedNames = (): ReadonlyArray<string> =>
+  [...Fs.readFileSync(guide, "utf8").matchAll(/<!-- recorded: ([\w-]+) -->/g)].map(
+    ([, name]) => name!
+  )

@@ -18,7 +18,7 @@ import { parseDurable } from "../../../internal/cursorText.ts"
 import * as OutboxReader from "../../../server/OutboxReader.ts"
 import * as PgNotificationSource from "../../../server/PgNotificationSource.ts"
 import * as Realtime from "../../../server/Realtime.ts"
-import { type Chosen, choose, undelivered } from "../../shared/channels.ts"
+import { type Chosen, choose, withoutDelivery } from "../../shared/channels.ts"
 import { inDatabase, type Place } from "../../shared/database.ts"
 import { failed, untilSignal, wrongUsage } from "../../shared/exit.ts"
 import { lineOf } from "../../shared/printable.ts"
@@ -158,7 +158,7 @@ export const follow = Effect.fnUntraced(
   function* (given: Given) {
     const { channel: name } = given
     const chosen = yield* choose({ ...given, name })
-    if (chosen.isGuess) return yield* undelivered(name)
+    if (chosen.isGuess) return yield* withoutDelivery(name)
     const isDurable = chosen.delivery === "durable"
     const file = Option.getOrUndefined(given.cursorFile)
     if (!isDurable && (Option.isSome(given.from) || file !== undefined)) {

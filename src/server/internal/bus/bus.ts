@@ -23,8 +23,8 @@ import {
   TopicTaken
 } from "../../NodeBus.ts"
 import * as metrics from "../metrics.ts"
+import { Defects, Notices } from "../notices.ts"
 import { busDropReasons, tally as tallyOfFiber } from "../tally.ts"
-import { Defects } from "../limits/boundedLog.ts"
 import { Outage } from "../outage.ts"
 import type { BusTimes } from "./busOptions.ts"
 import type { Carrier } from "./carrier.ts"
@@ -66,9 +66,6 @@ const maxDoubted = 64
 
 /** Milliseconds between two reads of the keys because of a text. */
 const doubtEvery = 1000
-
-/** Milliseconds between two log lines of one reason. */
-const sayEvery = 60_000
 
 type DropReason = (typeof busDropReasons)[number]
 
@@ -114,12 +111,9 @@ export const make = (
     const log = (line: string): void => {
       runFork(Effect.annotateLogs(Effect.logWarning(line), "component", "effect-realtime bus"))
     }
-    const said = new Map<string, number>()
+    const said = new Notices()
     const say = (reason: string, line: string): void => {
-      const at = mono()
-      if (at - (said.get(reason) ?? -Infinity) < sayEvery) return
-      said.set(reason, at)
-      log(line)
+      if (said.due(reason, mono()) !== undefined) log(line)
     }
     const count = yield* metrics.countBy(metrics.busDropped, "reason", busDropReasons)
     const dropped = (reason: DropReason, more = 1): void => {

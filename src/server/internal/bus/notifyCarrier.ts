@@ -19,7 +19,7 @@ export const make = (
 ): Effect.Effect<Carrier, never, Scope.Scope> =>
   Effect.gen(function* () {
     const channel = busChannel(yield* SchemaName)
-    const notify = yield* BusSession.make(sql)
+    const notify = yield* BusSession.make(sql, source.state)
     return {
       maxBytes: () => maxBytes,
       send: (text) => Effect.asVoid(notify(channel, text)),

@@ -8,7 +8,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as metrics from "../metrics.ts"
-import { Notices } from "../limits/boundedLog.ts"
+import { Notices } from "../notices.ts"
 import type { Unfit } from "../reading/mismatch.ts"
 import type { Missing } from "./invalidMessage.ts"
 

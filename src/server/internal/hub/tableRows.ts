@@ -37,7 +37,7 @@ import {
 import { read, rowText } from "../reading/reading.ts"
 import { keyOnWire } from "../reading/rowKey.ts"
 import type { Unfit } from "../reading/mismatch.ts"
-import { streamNotices } from "../limits/boundedLog.ts"
+import { streamNotices } from "../notices.ts"
 import { Outage } from "../outage.ts"
 import * as Reconnecting from "../reconnecting.ts"
 import { keeps, routed } from "./durable.ts"

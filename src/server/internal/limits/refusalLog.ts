@@ -6,7 +6,8 @@ import * as Effect from "effect/Effect"
 import { errorText } from "../../../internal/errorText.ts"
 import { closeCodes, errorCodes } from "../../../Protocol.ts"
 import type { ResolvedLimits } from "./limits.ts"
-import { Crossings, Notices, type RuleLine, ruleOf, sentence, signatureOf } from "./boundedLog.ts"
+import { Notices, sentence, signatureOf } from "../notices.ts"
+import { Crossings, type RuleLine, ruleOf } from "./boundedLog.ts"
 import { isToldByReader, type LimitName, tagOf } from "./refusalText.ts"
 
 /** Milliseconds between two lines about one origin, and how many origins have lines within them. */

@@ -144,10 +144,10 @@ export interface CatchUp {
   ) => Effect.Effect<Located, OutboxFault | ReplayError>
 }
 
-type Located = { readonly tail: Tail; readonly reason: ResetReason } | Found
+type Located = { readonly tail: Tail; readonly reason: ResetReason } | ReplayEnds
 
 /** Where a replay begins and ends. */
-interface Found {
+interface ReplayEnds {
   readonly tail: Tail
   readonly position: NodePosition
   /**
@@ -337,7 +337,7 @@ export const make = (
         })
 
     const replayTo = (
-      { position, tail, tick, to }: Found,
+      { position, tail, tick, to }: ReplayEnds,
       channel: string,
       from: string,
       bounds: Bounds,

@@ -17,7 +17,7 @@ import type { CatchUp } from "./catchUp.ts"
 import { type OutboxFault, ReplayError } from "./outboxErrors.ts"
 import { formatPosition, type NodePosition, type Place, whole } from "./position.ts"
 import type { Followers, Item, Tail } from "./tail.ts"
-import { streamNotices } from "../limits/boundedLog.ts"
+import { streamNotices } from "../notices.ts"
 import { Outage } from "../outage.ts"
 import * as Reconnecting from "../reconnecting.ts"
 

@@ -27,7 +27,7 @@ export const every = (retention: number): number => Math.min(10_000, Math.max(50
 /** The part of the notification queue from which it is a fault. */
 export const fullQueue = 0.5
 
-export const queueText = (queue: number): string =>
+const queueText = (queue: number): string =>
   `PostgreSQL's notification queue is ${Math.round(queue * 100)} % full; when it is full, every transaction that notifies fails. Find the session that listens and has a transaction open: select pid, query from pg_stat_activity order by xact_start.`
 
 export interface Upkeep {

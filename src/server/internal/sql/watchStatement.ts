@@ -1,4 +1,7 @@
 /** A table to watch, and the statement that watches it. */
+import * as Effect from "effect/Effect"
+import type { SqlClient } from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
 import type * as Channel from "../../../Channel.ts"
 import { literal } from "./literal.ts"
 
@@ -155,10 +158,15 @@ const ofGone = ({ channel, name, schema }: Target, objects: string): string =>
   `from ${objects}.watched w where w.channel = ${literal(channel)} and not exists (select from pg_class c where c.oid = w.rel)
   and to_regclass(format('%I.%I', ${literal(schema)}, ${literal(name)})) is null`
 
-/** Has a row where the channel is that of a table that was dropped. */
-export const goneStatement = (target: Target, schema: string): string =>
-  `select ${ofGone(target, schema)}`
-
-/** Stops watching a table that was dropped. */
-export const forgetStatement = (target: Target, schema: string): string =>
-  `with gone as (delete ${ofGone(target, schema)} returning w.id) select ${schema}.forget(gone.id) from gone`
+/** What stops watching a table, also one that was dropped, whose name no regclass has. */
+export const unwatching =
+  (target: Target) =>
+  (
+    client: Pick<SqlClient, "unsafe">,
+    schema: string
+  ): Effect.Effect<ReadonlyArray<string>, SqlError> =>
+    Effect.map(client.unsafe(`select ${ofGone(target, schema)}`), (gone) => [
+      gone.length === 0
+        ? unwatchStatement(target, schema)
+        : `with gone as (delete ${ofGone(target, schema)} returning w.id) select ${schema}.forget(gone.id) from gone`
+    ])

@@ -212,7 +212,7 @@ describe("a view with a filter", () => {
       [0, views[0]!.view.cursorOf(at(1)), views[0]!.view.cursorOf(at(2))]
     ])
     expect(bob!.map(({ count }) => count)).toEqual([1])
-    // Ann receives it once.
+    // The subscriber receives it once.
     table.write(undefined, row(3, "sent"))
     channel.receive([table.commit()])
     expect(ann!.length).toBe(2)

@@ -60,7 +60,7 @@ describe("A Stream whose backlog overflowed", () => {
           Effect.suspend(() => {
             lookups++
             if (lookups === 1) {
-              // The consumer has 2, and 3 was dropped. What arrives now is held.
+              // The consumer has 2, and 3 was dropped. What the reader hands out now is held.
               tick()
               return Effect.fail(new ReplayError({ channel, cause: new Error("lost") }))
             }

@@ -1,0 +1,47 @@
+/** The session on which the bus sends, when it and the pool are silent: real PostgreSQL behind a hop. */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Context, Effect, Fiber, Layer, Option, Redacted, Schedule, SubscriptionRef } from "effect"
+import * as BusSession from "../../../../src/server/internal/bus/busSession.ts"
+import { address } from "../../../../src/server/internal/link/pgLink.ts"
+import type { SourceState } from "../../../../src/server/NotificationSource.ts"
+import { layerDatabase, TestDatabase } from "../../../support/database.ts"
+import { hop } from "../../../support/hop.ts"
+
+describe("The session of the bus", () => {
+  it.live(
+    "opens again when the link is back, and sends what waits for a dead connection of the pool",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* TestDatabase
+        const near = yield* hop(address({ url: Redacted.make(url) }))
+        const through = new URL(url)
+        through.searchParams.set("host", "127.0.0.1")
+        through.searchParams.set("port", String(near.port))
+        const pool = Context.get(
+          yield* Layer.build(
+            PgClient.layer({ url: Redacted.make(through.href), maxConnections: 1 })
+          ),
+          PgClient.PgClient
+        )
+        yield* pool`select 1`
+        const link = yield* SubscriptionRef.make<SourceState>("up")
+        const notify = yield* BusSession.make(pool, link)
+        const direct = yield* PgClient.PgClient
+        yield* Effect.repeat(
+          direct`select 1 from pg_stat_activity
+          where datname = current_database() and application_name = 'effect-realtime bus'`,
+          { until: (rows) => rows.length === 1, schedule: Schedule.spaced(10) }
+        )
+        near.silence()
+        yield* SubscriptionRef.set(link, "down")
+        const waiting = yield* Effect.forkChild(notify("bus", "waits"), { startImmediately: true })
+        near.heal()
+        yield* SubscriptionRef.set(link, "up")
+        const sent = yield* Effect.timeoutOption(notify("bus", "new"), "3 seconds")
+        expect(Option.isSome(sent)).toBe(true)
+        const joined = yield* Effect.timeoutOption(Fiber.join(waiting), "3 seconds")
+        expect(Option.isSome(joined)).toBe(true)
+      }).pipe(Effect.scoped, Effect.provide(layerDatabase))
+  )
+})
