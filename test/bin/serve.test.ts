@@ -1,17 +1,15 @@
 /** `serve`: a gateway over a real database, with real sockets. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Metric, Schema } from "effect"
+import { Effect, Schema } from "effect"
 import { Channel } from "effect-realtime"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { WebSocket } from "ws"
-import * as metrics from "../../src/server/internal/metrics.ts"
-import { freePort } from "../support/freePort.ts"
 import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { clientOf, hear, secret, serve, tokenOf } from "./support/gateway.ts"
 import { recorded } from "./support/guide.ts"
-import { record, start } from "./support/run.ts"
+import { record } from "./support/run.ts"
 
 const temporary = Effect.acquireRelease(
   Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-serve-"))),
@@ -67,42 +65,6 @@ describe("serve", () => {
         stdout: recorded("serve").replace("http://127.0.0.1:8080", address)
       })
     }).pipe(Effect.provide(layerDatabase))
-  )
-
-  it.live(
-    "shows all its series, its link and its reader down, while the database is away at its start",
-    () =>
-      Effect.gen(function* () {
-        const port = yield* freePort
-        const gateway = yield* start(
-          ["serve", "--allow-all", "--live", "news", "--durable", "jobs", "--port", String(port)],
-          { env: { DATABASE_URL: `postgres://nobody@127.0.0.1:${yield* freePort}/app` } }
-        )
-        const scraped = Effect.promise(() =>
-          fetch(`http://127.0.0.1:${port}/metrics`).then(
-            (answer) => answer.text(),
-            () => ""
-          )
-        )
-        const text = yield* Effect.repeat(Effect.delay(scraped, 50), {
-          until: (text) => text !== ""
-        })
-        expect(text).toMatch(/^effect_realtime_link_up 0$/m)
-        expect(text).toMatch(/^effect_realtime_reader_up 0$/m)
-        const named = new Set(text.match(/^effect_realtime_\w+/gm))
-        const all = Object.values(metrics).flatMap((one) => (Metric.isMetric(one) ? [one] : []))
-        expect(
-          all.flatMap(({ id, type }) =>
-            named.has(type === "Histogram" ? `${id}_count` : id) ? [] : [id]
-          )
-        ).toEqual(
-          // What the guide marks: NATS, and what is read of the outbox.
-          ["notification_queue_ratio", "nats_up", "outbox_rows", "outbox_bytes"].map(
-            (name) => `effect_realtime_${name}`
-          )
-        )
-        yield* gateway.signal
-      }).pipe(Effect.scoped)
   )
 
   it.live("bounds clients by their tokens, as its file says", () =>
