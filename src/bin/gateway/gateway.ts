@@ -14,6 +14,7 @@ import { isSqlError } from "effect/sql/SqlError"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { gateway as Defaults } from "../../internal/defaults.ts"
+import { awaited } from "../../node/internal/awaited.ts"
 import { databaseLayer } from "../../node/internal/databaseLayer.ts"
 import { openDoor } from "../../node/internal/openDoor.ts"
 import { waitingDoor } from "../../node/internal/waitingDoor.ts"
@@ -155,6 +156,16 @@ export const open = Effect.fnUntraced(function* (options: Options) {
     waitingDoor(path, () => "The gateway is starting."),
     http
   ).pipe(Scope.provide(waiting))
+  const keepsSome =
+    Object.keys(config.tables ?? {}).length > 0 ||
+    channels.some(({ definition }) => keeps(definition))
+  const hasNats = config.nats !== undefined
+  yield* awaited({
+    link: true,
+    reader: keepsSome,
+    bus: keepsSome || hasNats,
+    nats: hasNats
+  }).pipe(Scope.provide(waiting))
   const nats = config.nats === undefined ? undefined : yield* overNats(config.nats)
   const { installed, tables } = yield* prepare(channels, options)
   const served = [...channels, ...tables]

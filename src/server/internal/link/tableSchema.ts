@@ -11,6 +11,7 @@ import * as SchemaAST from "effect/SchemaAST"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Table } from "../../../ChannelBase.ts"
+import { untraced } from "../tracing.ts"
 
 /** What the database keeps of a watch: its key and columns as they are now, and the options as they were given. */
 export interface Installed {
@@ -136,7 +137,7 @@ export const mismatches = (
 ): Effect.Effect<ReadonlyArray<string>, SqlError> => {
   const ast = SchemaAST.toEncoded(Schema.toCodecJson(row).ast)
   if (!SchemaAST.isObjects(ast)) return Effect.succeed([])
-  return Effect.map(client.unsafe<Column>(columnsStatement, [rel]), (found) => {
+  return Effect.map(untraced(client.unsafe<Column>(columnsStatement, [rel])), (found) => {
     const byName = new Map(found.map((column) => [column.name, column]))
     return ast.propertySignatures.flatMap(({ name, type }) => {
       const column = byName.get(String(name))

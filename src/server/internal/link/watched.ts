@@ -15,6 +15,7 @@ import { Defects } from "../notices.ts"
 import { objects } from "../sql/objects.ts"
 import { SchemaName } from "../sql/schemaName.ts"
 import { onlyState } from "../sql/state.ts"
+import { untraced } from "../tracing.ts"
 import { differences, type Installed, mismatches } from "./tableSchema.ts"
 
 /** A watched table. */
@@ -49,7 +50,7 @@ export const tables = (
     const client = yield* objects(sql)
     if ((yield* client.unsafe(readable)).length === 0) return undefined
     return yield* client.unsafe<WatchedTable>(watched)
-  })
+  }).pipe(untraced)
 
 export interface Watched {
   /** Reads the tables once. Never fails, and takes 2 s at most. */
@@ -247,6 +248,7 @@ export const looking = (sql: SqlClient): Effect.Effect<void, never, Scope.Scope>
       Effect.andThen(Effect.sleep(every)),
       Effect.forever,
       Effect.annotateLogs("component", "effect-realtime tables"),
+      untraced,
       Effect.forkScoped,
       Effect.asVoid
     )
