@@ -42,7 +42,7 @@ export const make = (
 ): Effect.Effect<Notify, never, Scope.Scope> =>
   Effect.gen(function* () {
     const pooled: Notify = (channel, text) => untraced(sql.unsafe(statement, [channel, text]))
-    /** The caller may go on meanwhile: the end of a query on a dead connection takes seconds. */
+    /** The bus may go on before the query ends: on a dead connection that takes seconds. */
     const pooledApart: Notify = (channel, text) =>
       pooled(channel, text).pipe(
         Effect.timeoutOption(patience),

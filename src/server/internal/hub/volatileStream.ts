@@ -38,28 +38,30 @@ export class VolatileStream implements Sink {
 
   /** The next batch: the events that wait, else the ones that arrive next. */
   get next(): Effect.Effect<Batch> {
-    return Effect.suspend(() => {
-      const waiting = [...this.#waiting.entries()]
-      if (waiting.length > 0) {
-        this.#waiting = new Newest(limits)
-        return Effect.succeed(
-          new VolatileBatch(
-            this.#view,
-            this.#view.tick,
-            waiting.map(([, { event }]) => event),
-            waiting.map(([key]) => key)
-          )
-        )
+    return Effect.callback<Batch>((resume) => {
+      // In one step with the wait, so that no batch arrives between.
+      const waiting = this.#take()
+      if (waiting !== undefined) return resume(Effect.succeed(waiting))
+      this.#wake = (batch) => {
+        this.#wake = undefined
+        resume(Effect.succeed(batch))
       }
-      return Effect.callback<Batch>((resume) => {
-        this.#wake = (batch) => {
-          this.#wake = undefined
-          resume(Effect.succeed(batch))
-        }
-        return Effect.sync(() => {
-          this.#wake = undefined
-        })
+      return Effect.sync(() => {
+        this.#wake = undefined
       })
     })
+  }
+
+  /** The events that wait; `undefined` if none do. */
+  #take(): Batch | undefined {
+    const waiting = [...this.#waiting.entries()]
+    if (waiting.length === 0) return undefined
+    this.#waiting = new Newest(limits)
+    return new VolatileBatch(
+      this.#view,
+      this.#view.tick,
+      waiting.map(([, { event }]) => event),
+      waiting.map(([key]) => key)
+    )
   }
 }

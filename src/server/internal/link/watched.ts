@@ -18,7 +18,8 @@ import { onlyState } from "../sql/state.ts"
 import { untraced } from "../tracing.ts"
 import { differences, type Installed, mismatches } from "./tableSchema.ts"
 
-interface WatchedTable {
+/** A watched table. */
+export interface WatchedTable {
   readonly channel: string
   readonly table: string
   readonly delivery: Delivery
@@ -35,7 +36,10 @@ where n.nspname = 'realtime' and c.relname = 'watched'
 const watched = `select channel, rel::text as table, delivery, rel::oid::int8::float8 as rel,
   definition || jsonb_build_object('key', array(select a.attname::text from pg_index i
     join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey[0:i.indnkeyatts - 1])
-    where i.indrelid = w.rel and i.indisprimary)) as definition
+    where i.indrelid = w.rel and i.indisprimary),
+    -- A renamed column has its new name here.
+    'columns', case when w.columns is not null then array(select a.attname::text from pg_attribute a
+      where a.attrelid = w.rel and a.attnum = any(w.columns) and not a.attisdropped order by a.attnum) end) as definition
 from realtime.watched w`
 
 /** The watched tables; `undefined` where nothing is installed or the role may not read it. */
