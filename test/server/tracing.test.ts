@@ -279,12 +279,11 @@ describe("the spans of a node", () => {
             start: "oldest",
             onEvents: (events) => Effect.sync(() => void (handled += events.length))
           }).pipe(Effect.forkScoped)
+          yield* write
+          yield* until(() => handled === 1)
           yield* pruned
-          yield* until(() => handled === 2)
-          const before = spans.every.length
-          yield* pruned
-          yield* until(() => handled === 4)
-          expect(spans.every.slice(before).map(({ name }) => name)).toContain("realtime.consume")
+          yield* until(() => handled === 3)
+          expect(spans.named("consume").length).toBeGreaterThan(0)
           const roots = spans.every.filter(({ parent }) => Option.isNone(parent))
           expect(roots.map(({ name }) => name).filter((name) => !named(name))).toEqual([])
           const ours = spans.all.map(({ name }) => name)

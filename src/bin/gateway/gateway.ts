@@ -156,9 +156,7 @@ export const open = Effect.fnUntraced(function* (options: Options) {
     waitingDoor(path, () => "The gateway is starting."),
     http
   ).pipe(Scope.provide(waiting))
-  const keepsSome =
-    Object.keys(config.tables ?? {}).length > 0 ||
-    channels.some(({ definition }) => keeps(definition))
+  const keepsSome = config.tables.length > 0 || channels.some(({ definition }) => keeps(definition))
   const hasNats = config.nats !== undefined
   yield* awaited({
     link: true,
