@@ -20,7 +20,7 @@ import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
 import { commands } from "./commands.ts"
 import { hintOf, layerErrorLines } from "./shared/errorLines.ts"
-import { exitCodes, OnSignal, wrongUsage } from "./shared/exit.ts"
+import { type Ending, exitCodes, OnSignal, wrongUsage } from "./shared/exit.ts"
 import { version } from "./shared/peers.ts"
 
 const root = Command.make("effect-realtime").pipe(
@@ -80,10 +80,17 @@ export const codeOf = <A, E>(exit: Exit.Exit<A, E>, onSignal: number): number =>
 
 /** Runs as the process: signals interrupt, and the process exits when the command has ended. */
 export const main = (args: ReadonlyArray<string>): void => {
-  const onSignal = { code: exitCodes.interrupted as number }
-  // The reader of a pipe that has left, such as head, wants no more.
+  const onSignal: Ending = { code: exitCodes.interrupted, isServer: false }
+  // The reader of a pipe that has left, such as head, wants no more. The clients of a server still do.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    process.exit(error.code === "EPIPE" ? 0 : exitCodes.failed)
+    if (!onSignal.isServer) process.exit(error.code === "EPIPE" ? 0 : exitCodes.failed)
+  })
+  process.stderr.on("error", () => {
+    if (!onSignal.isServer) process.exit(exitCodes.failed)
+  })
+  process.on("SIGHUP", () => {
+    if (!onSignal.isServer) process.exit(exitCodes.hungUp)
+    process.emit("SIGTERM")
   })
   run(args).pipe(
     Effect.provideService(OnSignal, onSignal),

@@ -38,8 +38,9 @@ import {
 } from "../server/ServerOptions.ts"
 import type { Limited, RuleMaker, Rules } from "../server/Rule.ts"
 import { checkArguments } from "./internal/arguments.ts"
+import { awaited } from "./internal/awaited.ts"
 import { checkConsumer, startConsumer } from "./internal/consumer.ts"
-import { databaseLayer } from "./internal/databaseLayer.ts"
+import { databaseLayer, partsOf } from "./internal/databaseLayer.ts"
 import { finishing, finishMillis } from "./internal/finishing.ts"
 import { checkPresence, presentMember } from "./internal/iterateMembers.ts"
 import { checkTable, iterate } from "./internal/iterateRows.ts"
@@ -181,7 +182,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       this.#failure === undefined
         ? "The server is starting."
         : "The server could not start; its log says why."
-    Effect.runSync(Scope.provide(attach(waitingDoor(path, answer), server), waiting))
+    const parts = partsOf(database, channels, door.control === true)
+    const standIn = Effect.andThen(attach(waitingDoor(path, answer), server), awaited(parts))
+    Effect.runSync(Scope.provide(standIn, waiting))
     this.#stopWaiting = Scope.close(waiting, Exit.void)
     /** The pool's sockets. The server destroys a silent one, because the driver would wait for it. */
     const sockets = new Set<Duplex>()

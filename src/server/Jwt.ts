@@ -27,6 +27,7 @@ import {
   type SecretAlgorithm
 } from "./internal/auth/jwtKeys.ts"
 import { millis } from "./internal/options.ts"
+import { missingClaim, whyInvalid } from "./internal/auth/jwtFaults.ts"
 import { AuthRefused, type Credentials } from "./ServerOptions.ts"
 import type * as Server from "./ServerOptions.ts"
 
@@ -231,9 +232,9 @@ export const authenticate: {
         Effect.catch((error) =>
           error instanceof KeysUnavailable
             ? Effect.die(error)
-            : new AuthRefused({
-                code: error instanceof JWTExpired ? "auth/expired" : "auth/invalid"
-              })
+            : error instanceof JWTExpired
+              ? new AuthRefused({ code: "auth/expired" })
+              : new AuthRefused({ code: "auth/invalid", why: whyInvalid(error) })
         )
       )
       const { exp = 0, iat = 0 } = payload
@@ -256,7 +257,7 @@ const seconds = (name: string, input: Duration.Input, least: number): number =>
 /** The subject of a token; a token without one is rejected. */
 const subject = ({ sub }: Claims): Effect.Effect<string, AuthRefused> =>
   sub === undefined || sub === ""
-    ? Effect.fail(new AuthRefused({ code: "auth/invalid" }))
+    ? Effect.fail(new AuthRefused({ code: "auth/invalid", why: missingClaim("sub") }))
     : Effect.succeed(sub)
 
 const identifyWith = <I, R>(

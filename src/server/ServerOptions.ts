@@ -69,7 +69,12 @@ export interface Authenticated<I> {
  * @since 0.1.0
  */
 export class AuthRefused extends Schema.TaggedError<AuthRefused>()("AuthRefused", {
-  code: Schema.Literals(["auth/required", "auth/invalid", "auth/expired"])
+  code: Schema.Literals(["auth/required", "auth/invalid", "auth/expired"]),
+  /**
+   * Why, for the log of the server and with the cure, such as `It has no claim "exp". Let its issuer set one`.
+   * The client never receives it. Holds nothing of the token, and one text for each kind of fault.
+   */
+  why: Schema.optionalKey(Schema.String)
 }) {
   override get message(): string {
     return errorCodes[this.code].sentence

@@ -1,12 +1,14 @@
 /** The command line as a process: on a terminal and in a pipe, and without its packages. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Metric } from "effect"
 import { execFileSync, spawn, spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import * as metrics from "../../src/server/internal/metrics.ts"
 import { layerInstalled } from "../server/support/durable.ts"
 import { TestDatabase } from "../support/database.ts"
+import { freePort } from "../support/freePort.ts"
 
 const root = Path.resolve(import.meta.dirname, "../..")
 const command = [process.execPath, "-C", "@effect-realtime/source", "src/bin/effect-realtime.ts"]
@@ -207,4 +209,51 @@ describe("a process of the command line", () => {
       Fs.rmSync(folder, { recursive: true })
     }
   })
+})
+
+describe("serve", () => {
+  it.live(
+    "shows all its series, with its link and its reader down, while it waits for its database",
+    () =>
+      Effect.gen(function* () {
+        const port = yield* freePort
+        const database = `postgres://nobody@127.0.0.1:${yield* freePort}/app`
+        const args = ["serve", "--allow-all", "--live", "news", "--durable", "jobs"]
+        yield* Effect.acquireRelease(
+          Effect.sync(() =>
+            spawn(command[0]!, [...command.slice(1), ...args, "--port", String(port)], {
+              cwd: root,
+              env: { ...process.env, DATABASE_URL: database },
+              stdio: "ignore"
+            })
+          ),
+          (child) => Effect.sync(() => child.kill("SIGKILL"))
+        )
+        const scrape = Effect.promise(() =>
+          fetch(`http://127.0.0.1:${port}/metrics`).then(
+            (answer) => answer.text(),
+            () => undefined
+          )
+        )
+        const text = yield* Effect.repeat(Effect.delay(scrape, 50), {
+          until: (text) => text !== undefined
+        })
+        for (const down of ["link_up", "reader_up", "bus_up"]) {
+          expect(text).toMatch(new RegExp(`^effect_realtime_${down} 0$`, "m"))
+        }
+        const shown = new Set(text?.match(/^effect_realtime_\w+/gm))
+        const missing = Object.values(metrics).flatMap((one) =>
+          Metric.isMetric(one) && !shown.has(one.id) && !shown.has(`${one.id}_count`)
+            ? [one.id]
+            : []
+        )
+        // What the guide marks: the readings of the outbox, and NATS.
+        expect(missing.toSorted()).toEqual([
+          "effect_realtime_nats_up",
+          "effect_realtime_notification_queue_ratio",
+          "effect_realtime_outbox_bytes",
+          "effect_realtime_outbox_rows"
+        ])
+      }).pipe(Effect.scoped)
+  )
 })

@@ -119,33 +119,27 @@ describe("serve", () => {
       const database = ["--database", url]
       yield* execute(url, "create table items (id int primary key)")
       const open = ["--live", "n", "--allow-all", "--port", "0", ...database]
-      const short = yield* record(["serve", ...open], { env: { REALTIME_JWT_SECRET: "short" } })
-      expect([short.code, short.stderr]).toEqual([
-        64,
-        expect.stringMatching(
-          /^error: jwt\.secret: The secret of REALTIME_JWT_SECRET .* has 5 bytes/m
-        )
-      ])
       const cases: ReadonlyArray<readonly [ReadonlyArray<string>, number, string]> = [
         [["--live", "news", "--allow-all"], 64, "serve needs a database"],
         [[...database], 64, "There is nothing to serve"],
         [["--live", "news", ...database], 64, "No client may use anything"],
         [["--live", "news", "--read", "signed-in", ...database], 64, "needs tokens"],
         [["--config", "/nowhere.json", ...database], 64, "/nowhere.json cannot be read"],
-        [["--live", "n", "--allow-all", ...database, "--port", "99999"], 64, "99999 is no port"],
-        [[...open, "--durable", "n"], 64, "channels.n: Two flags have it. Give it once."],
-        [[...open, "--path", "ws"], 64, "path"],
-        [[...open, "--origin", "nonsense"], 64, "origins"],
-        [[...open, "--max-sessions", "-5"], 64, "maxSessions"],
+        [[...open, "--path", "ws"], 64, "--path: "],
         [
           [...open, "--jwt-keys", "http://a.b", "--jwt-issuer", "a", "--jwt-audience", "b"],
           64,
-          "jwt.keys: It is no https address of a key set"
+          "--jwt-keys: It is no https address of a key set"
         ],
         [
           [...open, "--live", "table_updates_items", "--table", "items"],
           64,
-          "match the same names"
+          '--table items: --live table_updates_items has the channel "table_updates_items" too'
+        ],
+        [
+          [...open, "--live", "r_{a}", "--durable", "r_{b}"],
+          64,
+          "--durable r_{b}: It matches the same names as --live r_{a}."
         ],
         [
           ["--table", "missing", "--allow-all", "--port", "0", ...database],
@@ -185,47 +179,6 @@ describe("serve", () => {
       ])
       expect([taken.code, taken.stdout]).toEqual([1, ""])
       expect(taken.stderr).toContain(`Port ${port} of 127.0.0.1 is taken`)
-    }).pipe(Effect.provide(layerDatabase))
-  )
-
-  it.live("keeps how a table is watched, where its file does not say otherwise", () =>
-    Effect.gen(function* () {
-      const { url } = yield* TestDatabase
-      yield* execute(url, "create table orders (id int primary key, team text, secret text)")
-      const watch = [
-        "--watch-durable",
-        "orders",
-        "--columns",
-        "id,team",
-        "--when-insert",
-        "new.id > 0"
-      ]
-      yield* record(["sql", ...watch, "--apply", "--database", url])
-      const watched = Effect.map(
-        execute(url, "select id, definition, columns from realtime.watched"),
-        (rows) => JSON.stringify(rows)
-      )
-      const before = yield* watched
-      const gateway = yield* serve(["--allow-all", "--table", "orders"])
-      expect(yield* watched).toBe(before)
-      const client = yield* clientOf(gateway.address)
-      const orders = yield* hear(client, "table_updates_orders")
-      yield* gateway.sql("insert into orders values (1, 'red', 'x')")
-      expect(yield* orders).toMatchObject({ data: { id: 1, team: "red" } })
-      expect(
-        JSON.stringify(yield* gateway.sql("select payload from realtime.messages"))
-      ).not.toContain("secret")
-      yield* gateway.signal
-      // A rule that needs another column says so.
-      const file = Path.join(yield* temporary, "gateway.json")
-      const read = { claim: "team", column: "team" }
-      Fs.writeFileSync(file, JSON.stringify({ jwt: { secret }, tables: { orders: { read } } }))
-      const other = yield* serve(["--config", file])
-      yield* other.signal
-      expect((yield* other.ended).stderr).toContain(
-        "is watched otherwise than its rules need: boundary is"
-      )
-      expect(yield* watched).toContain('"columns":["id","team"]')
     }).pipe(Effect.provide(layerDatabase))
   )
 })
@@ -321,5 +274,107 @@ describe("each spelling of the settings of serve", () => {
       const byFlag = yield* serve([...args, "--path", "/flag"], { REALTIME_PATH: "/variable" })
       expect((yield* get(`${byFlag.address}/flag`))[0]).toBe(426)
     }).pipe(Effect.provide(layerDatabase))
+  )
+})
+
+describe("a fault of what serve is given", () => {
+  /** Ends before it looks for a database. */
+  const refused = (
+    args: ReadonlyArray<string>,
+    env: Readonly<Record<string, string>> = {},
+    file?: unknown
+  ) =>
+    Effect.gen(function* () {
+      const path = Path.join(yield* temporary, "gateway.json")
+      if (file !== undefined) {
+        Fs.writeFileSync(path, typeof file === "string" ? file : JSON.stringify(file))
+      }
+      const all = [...args, ...(file === undefined ? [] : ["--config", path])]
+      const { code, stderr, stdout } = yield* record(["serve", ...all], {
+        env: { DATABASE_URL: "postgres://127.0.0.1:1/none", REALTIME_PORT: "0", ...env }
+      })
+      expect([code, stdout], stderr).toEqual([64, ""])
+      const lines = stderr.split("\n").filter((line) => !/^$|^\s*ERROR\s*$|level=/.test(line))
+      expect(lines).toHaveLength(1)
+      return lines[0]!.replace(/^error: /, "").replaceAll(path, "gateway.json")
+    })
+
+  const open = ["--live", "news", "--allow-all"]
+
+  it.live("names the variable, and what it must be", () =>
+    Effect.gen(function* () {
+      expect(yield* refused(open, { REALTIME_PORT: "abc" })).toBe(
+        'REALTIME_PORT: "abc" does not fit. It must be a whole number.'
+      )
+      expect(yield* refused(open, { REALTIME_PORT: "99999" })).toContain(
+        "REALTIME_PORT: 99999 is no port. Give one from 1 to 65535"
+      )
+      expect(yield* refused(["--live", "news"], { REALTIME_READ: "everyone" })).toBe(
+        'REALTIME_READ: "everyone" does not fit. It must be any or signed-in.'
+      )
+      expect(yield* refused(["--live", "news"], { REALTIME_ALLOW_ALL: "maybe" })).toContain(
+        'REALTIME_ALLOW_ALL: "maybe" does not fit. It must be true or false.'
+      )
+      expect(yield* refused(open, { REALTIME_JWT_SECRET: "short" })).toContain(
+        "REALTIME_JWT_SECRET: The secret has 5 bytes, and needs 32 bytes or more"
+      )
+      expect(yield* refused(open, { REALTIME_MAX_SESSIONS: "-5" })).toBe(
+        "REALTIME_MAX_SESSIONS: The value is -5. It must be a whole number of at least 0, or Infinity."
+      )
+      expect(yield* refused(open, { REALTIME_LISTEN: "secret" })).toMatch(/^REALTIME_LISTEN: /)
+      expect(yield* refused(open, { REALTIME_LISTEN: "secret" })).not.toContain("secret")
+      expect(yield* refused(open, { DATABASE_URL: "mysql://x" })).toMatch(/^DATABASE_URL: /)
+    })
+  )
+
+  it.live("names the flag, or the key of the file", () =>
+    Effect.gen(function* () {
+      expect(yield* refused([...open, "--port", "-1"])).toContain("--port: -1 is no port.")
+      expect(yield* refused([...open, "--origin", "nonsense"])).toContain(
+        '--origin: The value is "nonsense". It must be an origin such as'
+      )
+      expect(yield* refused([...open, "--jwt-keys", "http://id.example.com"])).toContain(
+        "--jwt-keys: A key set signs tokens for other applications too."
+      )
+      const file = (more: object) => ({ channels: { a: { read: "any" } }, ...more })
+      expect(yield* refused([], { REALTIME_PORT: "" }, file({ port: -1 }))).toContain(
+        "gateway.json: port: -1 is no port."
+      )
+      const faults = [
+        [{ limits: { maxSessions: -5 } }, "gateway.json: limits.maxSessions: The value is -5."],
+        [{ trustProxy: -1 }, "gateway.json: trustProxy: The value is -1."],
+        [{ origins: ["nonsense"] }, 'gateway.json: origins: The value is "nonsense".'],
+        [{ path: "/a?b" }, 'gateway.json: path: The value is "/a?b".'],
+        [{ schema: "A b" }, "gateway.json: schema: "],
+        [{ jwt: { keys: "http://x", issuer: "any", audience: "any" } }, "gateway.json: jwt.keys: "],
+        [
+          { origins: "any", jwt: { cookie: "t", keys: "x" } },
+          "gateway.json: origins: With tokens of a cookie (gateway.json: jwt.cookie) every page"
+        ]
+      ] as const
+      for (const [more, said] of faults) {
+        expect(yield* refused([], {}, file(more))).toContain(said)
+      }
+      expect(yield* refused([], {}, '{\n  "port": 80,\n}')).toBe(
+        "gateway.json: The text is not JSON at line 3, column 1."
+      )
+      expect(yield* refused([...open, "--durable", "news"])).toContain(
+        "--durable news: --live news has this channel too."
+      )
+    })
+  )
+
+  it.live("is no more than a line for variables that it does not know, with the nearest one", () =>
+    Effect.gen(function* () {
+      const { stderr } = yield* record(["serve"], {
+        env: { REALTIME_LIV: "news", REALTIME_JWT_ISUER: "me", REALTIME_NATS_USER: "u", REAL: "x" }
+      })
+      expect(stderr.split("\n").filter((line) => line.includes("does not know"))).toEqual([
+        expect.stringContaining(
+          "REALTIME_LIV (did you mean REALTIME_LIVE?), REALTIME_JWT_ISUER (did you mean REALTIME_JWT_ISSUER?)."
+        )
+      ])
+      expect(stderr).not.toContain("REALTIME_NATS_USER (")
+    })
   )
 })

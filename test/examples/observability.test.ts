@@ -1,14 +1,16 @@
 /** The guide about metrics, traces and the dashboard: all that it says exists, and Prometheus takes it. */
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, Metric, Schema, Tracer } from "effect"
+import { Context, Effect, Exit, Layer, Metric, Schema, Scope, Tracer } from "effect"
 import { HttpRouter } from "effect/http"
+import { PrometheusMetrics } from "effect/observability"
 import type { RealtimeClient } from "effect-realtime/client"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import { createServer, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
 import * as Path from "node:path"
+import { Notices, OrderUpdates } from "../../examples/channels.ts"
 import { send } from "../../examples/observability/client.ts"
 import { Observability } from "../../examples/observability/otlp.ts"
 import { http as plain } from "../../examples/observability/plain.ts"
@@ -16,14 +18,21 @@ import { Routes } from "../../examples/observability/prometheus.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
 import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as OutboxReader from "../../src/server/OutboxReader.ts"
+import * as PgNodeBus from "../../src/server/PgNodeBus.ts"
+import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
+import { apart } from "../server/support/series.ts"
 import { Address, address } from "../support/app.ts"
-import { executablePath, prometheus } from "../support/prometheus.ts"
+import { layerInstalledDatabase } from "../support/database.ts"
+import { executablePath, prometheus, type Samples } from "../support/prometheus.ts"
 import { greet } from "../support/wire.ts"
 
 const root = Path.resolve(import.meta.dirname, "../..")
 const folder = Path.join(root, "examples/observability")
 const read = (path: string) => Fs.readFileSync(path, "utf8")
+const guide = read(Path.join(root, "examples/operations/README.md"))
 
 /** The metrics of the sources, by name. */
 const known = new Map(
@@ -55,9 +64,13 @@ const alerts = [...read(Path.join(folder, "alerts.yml")).matchAll(/^ +expr: (.*)
 
 /** The metrics that an expression names, without the endings of a histogram. */
 const namesIn = (text: string) =>
-  [...text.matchAll(/effect_realtime_\w+/g)].map(([name]) =>
-    known.has(name) ? name : name.replace(/_(bucket|sum|count)$/, "")
-  )
+  seriesIn(text).map((name) => (known.has(name) ? name : name.replace(/_(bucket|sum|count)$/, "")))
+
+/** The series that an expression names. */
+const seriesIn = (text: string) => [...text.matchAll(/effect_realtime_\w+/g)].map(([name]) => name)
+
+/** Every node that Prometheus scrapes has this one of its own. */
+const gone = 'up{job="effect-realtime"} == 0'
 
 const app = HttpRouter.serve(Routes, { disableListenLog: true, disableLogger: true }).pipe(
   Layer.provideMerge(address),
@@ -66,15 +79,57 @@ const app = HttpRouter.serve(Routes, { disableListenLog: true, disableLogger: tr
   Layer.provideMerge(Layer.merge(MemoryOutbox.layer(), MemorySource.layer))
 )
 
+/** The same with all that a node can have but NATS. */
+const withDatabase = HttpRouter.serve(
+  Layer.merge(
+    RealtimeServer.layer({
+      channels: [Notices, OrderUpdates],
+      authorize: RealtimeServer.allowAll,
+      control: true
+    }),
+    PrometheusMetrics.layerHttp()
+  ),
+  { disableListenLog: true, disableLogger: true }
+).pipe(
+  Layer.provideMerge(address),
+  Layer.provideMerge(NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1" })),
+  Layer.provideMerge(Realtime.layer()),
+  Layer.provideMerge(PgNodeBus.layer()),
+  Layer.provideMerge(Layer.merge(OutboxReader.layer(), PgNotificationSource.layer())),
+  Layer.provideMerge(layerInstalledDatabase)
+)
+
+/** Whether an answer has a sample. */
+const isFound = (samples: Samples) => samples.length > 0
+
 describe("the documents of metrics", () => {
   it("have each metric once, with its meaning", () => {
-    const rows = read(Path.join(root, "examples/operations/README.md"))
-      .split("\n")
-      .filter((line) => line.startsWith("| `effect_realtime_"))
+    const rows = guide.split("\n").filter((line) => line.startsWith("| `effect_realtime_"))
     const named = rows.flatMap((row) => namesIn(row.split("|")[1]!))
     expect(named.toSorted()).toEqual([...known.keys()].toSorted())
     for (const metric of known.values()) expect(metric.description).toBeTruthy()
   })
+
+  it.live(
+    "name all series of a node from its first scrape, but those of parts that it does not have",
+    () =>
+      apart(
+        Effect.gen(function* () {
+          const node = yield* Layer.build(withDatabase)
+          const { http } = Context.get(node, Address)
+          const text = yield* Effect.promise(() =>
+            fetch(`${http}/metrics`).then((answer) => answer.text())
+          )
+          const named = new Set(
+            [...text.matchAll(/^effect_realtime_\w+/gm)].flatMap(([name]) => namesIn(name))
+          )
+          const missing = [...known.keys()].filter((name) => !named.has(name))
+          const marked = ["nats_up", "outbox_rows", "outbox_bytes", "notification_queue_ratio"]
+          expect(missing.filter((name) => !marked.includes(name.slice(16)))).toEqual([])
+          for (const name of marked) expect(guide).toContain(`\`${name}\``)
+        }).pipe(Effect.scoped)
+      )
+  )
 
   it("name durations in seconds and sizes in bytes", () => {
     expect(
@@ -82,11 +137,14 @@ describe("the documents of metrics", () => {
     ).toEqual([])
   })
 
-  it.each([...queries, ...alerts])("have a metric for %s", (query) => {
-    const names = namesIn(query)
-    expect(names.length).toBeGreaterThan(0)
-    expect(names.filter((name) => !known.has(name))).toEqual([])
-  })
+  it.each([...queries, ...alerts.filter((expr) => expr !== gone)])(
+    "have a metric for %s",
+    (query) => {
+      const names = namesIn(query)
+      expect(names.length).toBeGreaterThan(0)
+      expect(names.filter((name) => !known.has(name))).toEqual([])
+    }
+  )
 })
 
 describe.skipIf(executablePath === undefined)("Prometheus", () => {
@@ -94,33 +152,51 @@ describe.skipIf(executablePath === undefined)("Prometheus", () => {
     const tool = Path.join(Path.dirname(executablePath!), "promtool")
     const checked = (...args: ReadonlyArray<string>) =>
       execFileSync(tool, ["check", ...args], { cwd: folder, encoding: "utf8" })
-    expect(checked("rules", "alerts.yml")).toContain("SUCCESS: 3 rules found")
+    expect(checked("rules", "alerts.yml")).toContain("SUCCESS: 4 rules found")
     expect(checked("config", "prometheus.yml")).toContain("SUCCESS")
   })
 
-  it.live("scrapes a node, and answers every query of the dashboard", () =>
-    Effect.suspend(() => {
-      const registry = new Map()
-      return Effect.gen(function* () {
-        const { http, ws } = yield* Address
-        yield* greet(ws)
-        yield* greet(ws)
-        const query = yield* prometheus(new URL(http).host)
-        const sessions = Effect.promise(() => query("effect_realtime_sessions").catch(() => []))
-        yield* Effect.repeat(Effect.delay(sessions, 50), {
-          until: ([sample]) => sample?.value[1] === "2"
-        })
-        for (const expr of [...queries, ...alerts]) {
-          yield* Effect.promise(() => query(expr.replaceAll("$__rate_interval", "1m")))
-        }
-        const types = yield* Effect.promise(() => query('count({__name__=~"effect_realtime_.*"})'))
-        expect(Number(types[0]?.value[1])).toBeLessThan(500)
-      }).pipe(
-        Effect.scoped,
-        Effect.provide(app),
-        Effect.provideService(Metric.MetricRegistry, registry)
+  it.live(
+    "scrapes a node, has data for every query of the dashboard, and sees that the node is gone",
+    () =>
+      apart(
+        Effect.gen(function* () {
+          const scope = yield* Scope.fork(yield* Effect.scope)
+          const node = yield* Scope.provide(Layer.build(withDatabase), scope)
+          const { http, ws } = Context.get(node, Address)
+          yield* greet(ws)
+          yield* greet(ws)
+          const ask = yield* prometheus(new URL(http).host)
+          const query = (expr: string) =>
+            Effect.promise(() => ask(expr.replaceAll("$__rate_interval", "1m")))
+          const until = (expr: string, condition: (samples: Samples) => boolean) =>
+            Effect.repeat(
+              Effect.delay(
+                Effect.promise(() => ask(expr).catch((): Samples => [])),
+                50
+              ),
+              { until: condition }
+            )
+          yield* until("effect_realtime_sessions", ([sample]) => sample?.value[1] === "2")
+          // A rate is of two scrapes, and the outbox is read at the first look of the reader.
+          yield* until("count_over_time(effect_realtime_outbox_rows[1m]) > 1", isFound)
+          const empty: Array<string> = []
+          for (const expr of queries) {
+            if (!isFound(yield* query(expr))) empty.push(expr)
+          }
+          expect(empty).toEqual([])
+          // An alert has an answer only while it holds, so its series are asked for.
+          expect(alerts[0]).toBe(gone)
+          for (const name of alerts.flatMap(seriesIn)) {
+            expect(yield* query(name), name).not.toEqual([])
+          }
+          for (const expr of alerts) expect(yield* query(expr), expr).toEqual([])
+          const types = yield* query('count({__name__=~"effect_realtime_.*"})')
+          expect(Number(types[0]?.value[1])).toBeLessThan(500)
+          yield* Scope.close(scope, Exit.void)
+          yield* until(gone, isFound)
+        }).pipe(Effect.scoped)
       )
-    })
   )
 })
 

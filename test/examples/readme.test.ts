@@ -118,7 +118,8 @@ describe("the examples", () => {
       const port = yield* freePort
       const address = `ws://127.0.0.1:${port}/realtime`
       const server = yield* run("server.ts", { DATABASE_URL: url, PORT: String(port) })
-      const wire = yield* greetSoon(address)
+      yield* server.said("Listening on")
+      const wire = yield* greet(address)
       wire.send({ type: "subscribe", id: 1, channel: "table_updates_orders" })
       yield* wire.next("subscribed")
       const client = yield* run("client.ts", { REALTIME_URL: address })
@@ -173,9 +174,9 @@ describe("the examples", () => {
     Effect.gen(function* () {
       const { url } = yield* database
       const port = yield* freePort
-      yield* run("server.ts", { DATABASE_URL: url, PORT: String(port) })
+      const server = yield* run("server.ts", { DATABASE_URL: url, PORT: String(port) })
       const address = `ws://127.0.0.1:${port}/realtime`
-      yield* greetSoon(address)
+      yield* server.said("Listening on")
       const heard = yield* Queue.unbounded<string>()
       const { close, leave } = yield* Effect.promise(() =>
         chat(address, (text) => Queue.offerUnsafe(heard, text))

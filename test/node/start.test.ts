@@ -1,7 +1,7 @@
 /** The class RealtimeServer at start: invalid arguments, rejections by PostgreSQL, and retries. */
 import { describe, expect, it } from "@effect/vitest"
 import { PgClient } from "@effect/sql-pg"
-import { Effect, Exit, Layer, Redacted, Ref, Schema } from "effect"
+import { Context, Effect, Exit, Layer, Redacted, Ref, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { createServer, type Server } from "node:http"
 import * as Http2 from "node:http2"
@@ -10,6 +10,7 @@ import { vi } from "vitest"
 import * as Channel from "../../src/Channel.ts"
 import { persistent } from "../../src/node/internal/retriedStart.ts"
 import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
+import { tallyOf } from "../../src/server/internal/tally.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { DatabaseRefused } from "../../src/server/ServerError.ts"
 import { database, execute, installedDatabase, serverUrl } from "../support/database.ts"
@@ -276,6 +277,21 @@ describe("Rejections by PostgreSQL", () => {
         wire.send({ type: "subscribe", id: 2, channel: "orders" })
         yield* wire.next("subscribed")
       })
+  )
+
+  it.live("the link, the reader and the bus are down in its metrics from the first moment", () =>
+    Effect.gen(function* () {
+      const counted = tallyOf(Context.empty())
+      const shown = () =>
+        (["linkUp", "readerUp", "busUp", "natsUp"] as const).map((name) => counted.read(name))
+      expect(shown()).toEqual([undefined, undefined, undefined, undefined])
+      yield* Effect.gen(function* () {
+        const http = yield* httpServer
+        yield* started(http, url, { channels: [Durable], control: true })
+        expect(shown()).toEqual([0, 0, 0, undefined])
+      }).pipe(Effect.scoped)
+      expect(shown()).toEqual([undefined, undefined, undefined, undefined])
+    })
   )
 
   it.live("durable and volatile channels with wake: poll alone need no link and no LISTEN", () =>

@@ -142,13 +142,29 @@ describe("A definition and how its table is watched", () => {
       yield* PgInstaller.watch(Kinds)
       const of = Effect.map(tables(sql), (found) => found![0]!.definition)
       expect(differences(Kinds.table, yield* of)).toEqual([])
-      const Other = Channel.table("kinds", kinds, { key: "id", by: ["id", "name"], filter: "open" })
+      const Other = Channel.table("kinds", kinds, {
+        key: "id",
+        by: ["id", "name"],
+        filter: ["open", "at"],
+        boundary: ["maybe", "big"]
+      })
       expect(differences(Other.table, yield* of)).toEqual([
         "by is [name, id] there and [id, name] in the definition",
-        "filter is [open, mood] there and [open] in the definition",
-        "boundary is [big] there and [] in the definition",
+        "filter is [open, mood] there and [open, at] in the definition",
+        "boundary is [big] there and [maybe, big] in the definition",
         "columns is [id, name] there and [] in the definition"
       ])
+      // The other columns are those that another program filters by.
+      const Fewer = Channel.table("kinds", kinds, {
+        key: "id",
+        by: ["name", "id"],
+        filter: "big",
+        columns: ["id", "name"]
+      })
+      expect(differences(Fewer.table, yield* of)).toEqual([])
+      yield* sql`alter table kinds rename column name to label`
+      expect((yield* of).columns).toEqual(["id", "label"])
+      yield* sql`alter table kinds rename column label to name`
       yield* PgInstaller.unwatch(Kinds)
       const Whole = Channel.table("kinds", kinds, { key: "id" })
       yield* PgInstaller.watch({ channel: "table_updates_kinds", delivery: "durable" })

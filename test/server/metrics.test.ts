@@ -53,6 +53,7 @@ import {
 
 const Live = Channel.make("prices", Schema.Finite)
 const Log = Channel.make("log", Schema.Finite, { delivery: "durable" })
+const Other = Channel.make("other", Schema.Finite, { delivery: "durable" })
 const Pointers = Channel.make("pointers", Schema.Finite, { delivery: "volatile" })
 const Texts = Channel.make("texts", Schema.String)
 const Room = Channel.presence("room", Schema.Struct({ at: Schema.String }))
@@ -89,6 +90,12 @@ const app = HttpRouter.serve(
     PgNotificationSource.layer({ backoff: { initial: 10, cap: 100, resetAfter: 30_000 } })
   ),
   Layer.provideMerge(layerReader({ retention: "20 seconds" }))
+)
+
+/** Consumers and what they need. */
+const layerDurable = Realtime.layer().pipe(
+  Layer.provideMerge(PgNotificationSource.layer()),
+  Layer.provideMerge(layerReader())
 )
 
 /** Sends a frame and counts its bytes. */
@@ -255,6 +262,73 @@ describe("the metrics of a node", () => {
         yield* untilScraped((series) => series["consumer_lag_seconds"] === 0)
         yield* Fiber.interrupt(fiber)
       }).pipe(Effect.scoped, Effect.provide(app))
+    )
+  )
+})
+
+describe("the lag of a consumer", () => {
+  it.live("goes on where the consumer failed, until its events are handled or it is stopped", () =>
+    apart(
+      Effect.gen(function* () {
+        let fails = true
+        let handled = 0
+        const consume = Realtime.consume(Log, {
+          name: "worker",
+          start: "oldest",
+          onEvents: (events) =>
+            Effect.suspend(() => {
+              handled += events.length
+              return fails ? Effect.fail("no") : Effect.void
+            })
+        })
+        const above = (least: number) =>
+          untilScraped((series) => series["consumer_lag_seconds"]! > least)
+        yield* publish("log", 1)
+        const written = performance.now()
+        const age = () => (performance.now() - written) / 1000
+        expect(yield* Effect.flip(consume)).toBe("no")
+        const one = yield* above(0.2)
+        holdsBetween(one, "consumer_lag_seconds", 0.2, age() + 1)
+        // Another attempt fails as well, at the same event.
+        expect(yield* Effect.flip(consume)).toBe("no")
+        const other = yield* scrape
+        holdsBetween(other, "consumer_lag_seconds", one["consumer_lag_seconds"]!, age() + 1)
+        yield* above(0.5)
+        fails = false
+        const fiber = yield* Effect.forkChild(consume)
+        yield* untilScraped((series) => series["consumer_lag_seconds"] === 0)
+        yield* until(() => handled === 3)
+        yield* Fiber.interrupt(fiber)
+        yield* publish("log", 2)
+        holds(yield* scrape, { consumer_lag_seconds: 0 })
+        // It belongs to another channel.
+        const conflict = Realtime.consume(Other, { name: "worker", onEvents: () => Effect.void })
+        expect(yield* Effect.flip(conflict)).toMatchObject({ _tag: "ConsumerConflict" })
+        yield* above(0.05)
+      }).pipe(Effect.scoped, Effect.provide(layerDurable))
+    )
+  )
+
+  it.live("is not that of a worker that failed while another one goes on in its place here", () =>
+    apart(
+      Effect.gen(function* () {
+        const entered = yield* Deferred.make<void>()
+        const fail = yield* Deferred.make<never, string>()
+        let handled = 0
+        const worker = (onEvents: Effect.Effect<void, string>) =>
+          Realtime.consume(Log, { name: "worker", start: "oldest", onEvents: () => onEvents })
+        const first = yield* worker(
+          Effect.andThen(Deferred.succeed(entered, undefined), Deferred.await(fail))
+        ).pipe(Effect.flip, Effect.forkChild)
+        yield* publish("log", 1)
+        yield* Deferred.await(entered)
+        const second = yield* worker(Effect.sync(() => void handled++)).pipe(Effect.forkChild)
+        yield* Deferred.fail(fail, "no")
+        expect(yield* Fiber.join(first)).toBe("no")
+        yield* until(() => handled === 1)
+        yield* untilScraped((series) => series["consumer_lag_seconds"] === 0)
+        yield* Fiber.interrupt(second)
+      }).pipe(Effect.scoped, Effect.provide(layerDurable))
     )
   )
 })

@@ -5,30 +5,43 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Option, Schema, Tracer } from "effect"
 import { HttpRouter } from "effect/http"
 import { TestClock } from "effect/testing"
+import * as Fs from "node:fs"
 import { createServer } from "node:http"
 import * as Channel from "../../src/Channel.ts"
 import { NotificationSource } from "../../src/server/NotificationSource.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import * as PgNodeBus from "../../src/server/PgNodeBus.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
 import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
 import { Address, address } from "../support/app.ts"
+import { execute, layerInstalledDatabase, TestDatabase } from "../support/database.ts"
 import { layerDoor, settle, visit } from "../support/sessions.ts"
 import { until } from "../support/until.ts"
 import { greet } from "../support/wire.ts"
-import { layerReader, publish } from "./support/durable.ts"
+import { layerReader, layerReaderOnly, publish, session } from "./support/durable.ts"
 import { long } from "./support/random.ts"
 
 const Log = Channel.make("log", Schema.Finite, { delivery: "durable", publish: true })
 const Prices = Channel.make("prices", Schema.Finite)
 
+/** The guide whose table names every span. */
+const guide = Fs.readFileSync(
+  new URL("../../examples/observability/README.md", import.meta.url),
+  "utf8"
+)
+
 /** Keeps the spans of this library. */
 class Spans {
   readonly all: Array<Tracer.NativeSpan> = []
+  /** Those of others too. */
+  readonly every: Array<Tracer.NativeSpan> = []
   readonly layer = Layer.succeed(
     Tracer.Tracer,
     Tracer.make({
       span: (options) => {
         const span = new Tracer.NativeSpan(options)
+        this.every.push(span)
         if (options.name.startsWith("realtime.")) this.all.push(span)
         return span
       }
@@ -214,6 +227,84 @@ describe("the spans of a node", () => {
       }).pipe(Effect.scoped, Effect.provide(door), Effect.provide(spans.layer))
     },
     long ? 300_000 : 30_000
+  )
+
+  it.live(
+    "are none of the work that a node does by itself, and its statements begin no trace",
+    () => {
+      const spans = new Spans()
+      const Orders = Channel.table("orders", Schema.Struct({ id: Schema.Int }), { key: "id" })
+      const idle = HttpRouter.serve(
+        RealtimeServer.layer({
+          channels: [Log, Prices, Orders],
+          authorize: RealtimeServer.allowAll,
+          control: true
+        }),
+        { disableListenLog: true, disableLogger: true }
+      ).pipe(
+        Layer.provideMerge(address),
+        Layer.provideMerge(NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1" })),
+        Layer.provideMerge(Realtime.layer()),
+        Layer.provideMerge(PgNodeBus.layer()),
+        Layer.provideMerge(PgNotificationSource.layer()),
+        Layer.provideMerge(layerReaderOnly())
+      )
+      /** What the guide names, and the requests of the HTTP server. */
+      const named = (name: string) =>
+        name === "GET" || guide.includes(`| \`${name}\``) || guide.includes(`, \`${name}\` |`)
+      return Effect.gen(function* () {
+        const { url } = yield* TestDatabase
+        const write = execute(url, "select realtime.publish('log', '1'::text)")
+        /** The node deletes all messages but the last one, a second after they were written. */
+        const pruned = Effect.gen(function* () {
+          yield* write
+          yield* write
+          const db = yield* session
+          yield* Effect.repeat(
+            Effect.delay(db.query("select id::text from realtime.messages"), 20),
+            {
+              until: ({ rows }) => rows.length === 1
+            }
+          )
+        })
+        yield* Effect.gen(function* () {
+          const wire = yield* greet((yield* Address).ws)
+          for (const [id, channel] of ["log", "prices", Orders.name].entries()) {
+            wire.send({ type: "subscribe", id, channel })
+            yield* wire.next("subscribed")
+          }
+          let handled = 0
+          yield* Realtime.consume(Log, {
+            name: "worker",
+            start: "oldest",
+            onEvents: (events) => Effect.sync(() => void (handled += events.length))
+          }).pipe(Effect.forkScoped)
+          yield* write
+          yield* until(() => handled === 1)
+          yield* pruned
+          yield* until(() => handled === 3)
+          expect(spans.named("consume").length).toBeGreaterThan(0)
+          const roots = spans.every.filter(({ parent }) => Option.isNone(parent))
+          expect(roots.map(({ name }) => name).filter((name) => !named(name))).toEqual([])
+          const ours = spans.all.map(({ name }) => name)
+          expect(ours.filter((name) => !named(name))).toEqual([])
+        }).pipe(Effect.scoped, Effect.provide(idle), Effect.provide(spans.layer))
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(
+          PgInstaller.layer({ retention: "1 second", watch: [Orders] }).pipe(
+            Layer.provideMerge(
+              Layer.effectDiscard(
+                Effect.flatMap(TestDatabase, ({ url }) =>
+                  execute(url, "create table orders (id int primary key)")
+                )
+              )
+            ),
+            Layer.provideMerge(layerInstalledDatabase)
+          )
+        )
+      )
+    }
   )
 
   it.live("are none, and no context travels, without a tracer of the application", () =>

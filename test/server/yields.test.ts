@@ -3,8 +3,19 @@
  * lets a fiber yield between any two.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, Scheduler } from "effect"
+import { Effect, Exit, Layer, Scheduler, Schema } from "effect"
 import { TestClock } from "effect/testing"
+import * as Channel from "../../src/Channel.ts"
+import { VolatileBatch } from "../../src/server/internal/hub/volatileChannel.ts"
+import { VolatileStream } from "../../src/server/internal/hub/volatileStream.ts"
+import { View } from "../../src/server/internal/hub/view.ts"
+import { ReplayAdmission } from "../../src/server/internal/outbox/replayAdmission.ts"
+import { Histories } from "../../src/server/internal/session/history.ts"
+import type { Port } from "../../src/server/internal/session/port.ts"
+import type { Match } from "../../src/server/internal/session/registry.ts"
+import { Replays, Turn } from "../../src/server/internal/session/replays.ts"
+import type { Grant, Rights, Wish } from "../../src/server/internal/session/rights.ts"
+import type { SubscribeBudget } from "../../src/server/internal/session/subscribeBudget.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
 import { allowAll } from "../../src/server/ServerOptions.ts"
@@ -52,5 +63,113 @@ describe("A session whose fibers yield after each operation", () => {
         expect(visitor.closeCode, `after ${count} turns`).toBe(4101)
       }
     }).pipe(Effect.scoped, Effect.provide(layer))
+  )
+})
+
+/** Runs an effect whose fiber yields after each operation; `meanwhile` after so many of its turns. */
+const during = <A, E, R>(effect: Effect.Effect<A, E, R>, count: number, meanwhile: () => void) =>
+  Effect.gen(function* () {
+    const fiber = yield* effect.pipe(
+      Effect.provideService(Scheduler.MaxOpsBeforeYield, 3),
+      Effect.forkScoped({ startImmediately: true })
+    )
+    yield* turns(count)
+    meanwhile()
+    yield* turns(40)
+    return fiber.pollUnsafe()
+  })
+
+const most = 15
+
+describe("A fiber that yields between its look and its wait", () => {
+  it.effect("gets the turn of a replay that leaves then", () =>
+    Effect.gen(function* () {
+      for (let count = 0; count < most; count++) {
+        const replays = new Replays()
+        const match = { delivery: { resumes: true } } as Match
+        const [first, second] = [new Turn(), new Turn()]
+        yield* replays.enter(match, first)
+        const exit = yield* during(replays.enter(match, second), count, () => replays.leave(first))
+        expect(exit, `after ${count} turns`).toEqual(Exit.void)
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("is admitted where another replay leaves then", () =>
+    Effect.gen(function* () {
+      for (let count = 0; count < most; count++) {
+        const admission = new ReplayAdmission({ atOnce: 1, queue: 9, bytes: 100 })
+        let leave: () => void = () => undefined
+        yield* admission.enter(1, (one) => {
+          leave = one.leave
+        })
+        const exit = yield* during(
+          admission.enter(1, () => undefined),
+          count,
+          () => leave()
+        )
+        expect(exit, `after ${count} turns`).toEqual(Exit.void)
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("answers a request for history where the socket takes bytes then", () =>
+    Effect.gen(function* () {
+      for (let count = 0; count < most; count++) {
+        const answered: Array<number> = []
+        const free = new Set<() => void>()
+        const mailbox = {
+          blocked: true,
+          onFree: (wake: () => void) => {
+            free.add(wake)
+            return () => void free.delete(wake)
+          }
+        }
+        const port = {
+          mailbox,
+          answerWith: (id: number) => void answered.push(id),
+          context: { limits: { sourceTimeout: 1000 } }
+        } as unknown as Port
+        const rights = {
+          hold: (_: Wish, grant: Grant, begin: (grant: Grant) => Effect.Effect<undefined>) =>
+            begin(grant)
+        } as unknown as Rights
+        const budget = { debt: undefined, charge: () => undefined } as unknown as SubscribeBudget
+        const delivery = {
+          resumes: false,
+          history: () => Effect.succeed({ events: [], more: false, bytes: 0 })
+        }
+        const histories = new Histories(port, rights, budget, new Replays())
+        const answer = histories.answer(
+          { type: "history", id: 7, channel: "orders", limit: 1 },
+          { channel: "orders", action: "subscribe", match: { delivery } as unknown as Match },
+          { mark: 0, json: undefined, boundary: undefined }
+        )
+        yield* during(answer, count, () => {
+          mailbox.blocked = false
+          for (const wake of free) wake()
+          free.clear()
+        })
+        expect(answered, `after ${count} turns`).toEqual([7])
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("gives a Stream of a volatile channel the batch that arrives then", () =>
+    Effect.gen(function* () {
+      const view = new View(
+        Channel.make("moves", Schema.Int, { delivery: "volatile" }),
+        () => Effect.never,
+        false
+      )
+      const event = { id: "1", at: 0, payload: 1, json: "1", tx: undefined }
+      for (let count = 0; count < most; count++) {
+        const stream = new VolatileStream(view)
+        const exit = yield* during(stream.next, count, () =>
+          stream.offer(new VolatileBatch(view, 1, [event], ["ann"]))
+        )
+        expect(exit && Exit.isSuccess(exit), `after ${count} turns`).toBe(true)
+      }
+    }).pipe(Effect.scoped)
   )
 })

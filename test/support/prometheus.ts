@@ -38,7 +38,7 @@ export const prometheus = (
     const file = Path.join(directory, "prometheus.yml")
     Fs.writeFileSync(
       file,
-      `scrape_configs: [{ job_name: test, scrape_interval: 250ms, static_configs: [{ targets: ["${target}"] }] }]`
+      `scrape_configs: [{ job_name: effect-realtime, scrape_interval: 250ms, static_configs: [{ targets: ["${target}"] }] }]`
     )
     yield* Effect.acquireRelease(
       Effect.sync(() =>

@@ -2,72 +2,72 @@
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
-import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import { schemaNameFault, usual } from "../../server/internal/sql/schemaName.ts"
 import * as Config from "../gateway/config.ts"
-import { joined } from "../gateway/given.ts"
+import { joined, type NameGiven } from "../gateway/given.ts"
 import { settings } from "../gateway/settings.ts"
+import { warnOfUnknown } from "../gateway/variables.ts"
 import { failedBy } from "../shared/database.ts"
-import { untilSignal, wrongUsage } from "../shared/exit.ts"
-import { flagsOf, type FlagValues, valuesOf } from "../shared/setting.ts"
+import { failed, serverUntilSignal, wrongUsage } from "../shared/exit.ts"
+import { flagsOf, type FlagValues, spelledOf, valuesOf } from "../shared/setting.ts"
 
 /** The part with the server, which the help of all commands does not wait for. */
-const load = () => import("../gateway/gateway.ts")
+const load = () =>
+  Promise.all([import("../gateway/gateway.ts"), import("../gateway/faults.ts")] as const)
 
-const read = (config: Option.Option<string>) =>
-  Option.match(config, {
-    onNone: () => Effect.succeed<Config.Config>({}),
-    onSome: (path) =>
-      FileSystem.FileSystem.use((fs) => fs.readFileString(path)).pipe(
-        Effect.mapError(() => wrongUsage(`--config: ${path} cannot be read.`)),
-        Effect.flatMap((text) => Config.parse(path, text))
-      )
-  })
+const read = (path: string, place: string) =>
+  FileSystem.FileSystem.use((fs) => fs.readFileString(path)).pipe(
+    Effect.mapError(() => wrongUsage(`${place}: ${path} cannot be read.`)),
+    Effect.flatMap((text) => Config.parse(path, text))
+  )
 
-/** Errors of what was given, and not of the database or the network. */
-const faults: ReadonlySet<unknown> = new Set([
-  "ChannelConflict",
-  "InvalidBoundary",
-  "InvalidGateway",
-  "InvalidNats",
-  "InvalidOption"
-])
+const deliveries = ["live", "durable", "volatile", "presence"] as const
 
-const isFault = (error: unknown): error is Error => faults.has(Object(error)._tag)
-
-/** What one flag or its variable says. */
-const valueOf = <A>(given: FlagValues, flag: string): A | undefined =>
-  Option.getOrUndefined(given[flag] as Option.Option<A>)
-
-const listOf = (given: FlagValues, flag: string): ReadonlyArray<string> =>
-  valueOf(given, flag) ?? []
-
-/** Channels and tables of flags are joined by their names. */
-const ofOneValue = settings.filter(({ key }) => key !== "channels" && key !== "tables")
-
+/** Joins the flags, the variables and the file. */
 const configOf = Effect.fnUntraced(function* (given: FlagValues) {
-  const file = yield* read(given["config"] as Option.Option<string>)
-  const { origins, ...rest } = yield* valuesOf(ofOneValue, given)
+  yield* warnOfUnknown
+  const spelled = yield* spelledOf(settings, given)
+  const by = new Map([...spelled].map(([{ flag }, one]) => [flag, one]))
+  const valueOf = <A>(flag: string) => by.get(flag)?.value as A | undefined
+  const namesOf = (flag: string): ReadonlyArray<NameGiven> =>
+    (valueOf<ReadonlyArray<string>>(flag) ?? []).map((name) => ({
+      name,
+      place: by.get(flag)!.place
+    }))
+  const path = valueOf<string>("config")
+  const file = path === undefined ? {} : yield* read(path, by.get("config")!.place)
+  if (file.database !== undefined && by.has("database")) {
+    yield* Effect.logWarning(
+      `The database is that of ${by.get("database")!.place}, and not that of ${path}, because a flag and a variable are stronger than the file.`
+    )
+  }
+  const ofOneValue = new Map(
+    [...spelled].filter(([{ key }]) => key !== "channels" && key !== "tables")
+  )
+  const { origins, ...rest } = valuesOf(ofOneValue)
   const listed = origins as ReadonlyArray<string> | undefined
+  const places = [...ofOneValue].map(([{ key }, { place }]) => [String(key), place] as const)
   return yield* Effect.try({
     try: () =>
-      joined(file, {
-        channels: {
-          live: listOf(given, "live"),
-          durable: listOf(given, "durable"),
-          volatile: listOf(given, "volatile"),
-          presence: listOf(given, "presence")
+      joined(
+        file,
+        {
+          channels: deliveries.flatMap((delivery) =>
+            namesOf(delivery).map(({ name, place }) => ({ name, place, delivery }))
+          ),
+          tables: namesOf("table"),
+          read: valueOf("read"),
+          publish: valueOf("publish"),
+          allowAll: valueOf("allow-all"),
+          rest: {
+            ...rest,
+            ...(listed === undefined ? {} : { origins: listed.includes("any") ? "any" : listed })
+          },
+          places: new Map(places)
         },
-        tables: listOf(given, "table"),
-        read: valueOf(given, "read"),
-        publish: valueOf(given, "publish"),
-        allowAll: valueOf(given, "allow-all"),
-        rest: {
-          ...rest,
-          ...(listed === undefined ? {} : { origins: listed.includes("any") ? "any" : listed })
-        }
-      }),
+        path
+      ),
     catch: (error) => error
   })
 })
@@ -83,21 +83,29 @@ export const serveCommand = Command.make(
         return yield* wrongUsage("serve needs a database: give --database, or set DATABASE_URL.")
       }
       const fault = schemaNameFault(schema)
-      if (fault !== undefined) return yield* wrongUsage(`--schema: ${fault}`)
-      yield* untilSignal
-      const { open } = yield* Effect.promise(load)
+      if (fault !== undefined) return yield* wrongUsage(`${config.placeOf("schema")}: ${fault}`)
+      yield* serverUntilSignal
+      const [{ open }, { faultOf, gatewaySentence }] = yield* Effect.promise(load)
       yield* open({ config, database, schema }).pipe(
-        Effect.mapError((error) => (isFault(error) ? error : failedBy(schema)(error))),
+        Effect.mapError((error) => {
+          const sentence = gatewaySentence(error)
+          return (
+            faultOf(config, error) ??
+            (sentence === undefined ? failedBy(schema)(error) : failed(sentence))
+          )
+        }),
         Effect.flatMap((url) => Console.log(`ready ${url}`))
       )
       return yield* Effect.never
     },
-    Effect.mapError((error) => (isFault(error) ? wrongUsage(error.message) : error)),
+    Effect.mapError((error) =>
+      error instanceof Config.InvalidGateway ? wrongUsage(error.message) : error
+    ),
     Effect.scoped
   )
 ).pipe(
   Command.withDescription(
-    "Run a gateway: a node with the channels, tables and rules of flags, variables or one file. GET /health answers 200 or 503, GET /metrics in the text format of Prometheus. Prints `ready <url>` once clients can come in."
+    "Run a gateway: a node with the channels, tables and rules of flags, variables or one file. GET /health answers 200 or 503, GET /metrics in the text format of Prometheus. Prints `ready <url>` once clients can come in. Secrets have variables and no flags: REALTIME_JWT_SECRET, REALTIME_NATS_PASSWORD, REALTIME_NATS_TOKEN."
   ),
   Command.withShortDescription("Run a gateway that needs no code"),
   Command.withExamples([

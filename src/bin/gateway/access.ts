@@ -16,24 +16,35 @@ export interface Served {
   readonly definition: Channel.Definition
   readonly read: Access | undefined
   readonly publish: Access | undefined
+  /** Of a table: whether a column can have a value. */
+  readonly fits?: ((column: string, value: unknown) => boolean) | undefined
 }
 
-/** The values of a claim: of a list, each of its values. */
-const valuesOf = (claims: Claims, claim: string): ReadonlyArray<unknown> =>
-  [claims[claim]].flat().filter((value) => value !== undefined && value !== null)
+type Value = string | number | boolean
+
+const isValue = (value: unknown): value is Value =>
+  typeof value === "string" || typeof value === "boolean" || Number.isFinite(value)
+
+/** The values of a claim: of a list, each of its values. An object, or a list in a list, equals nothing. */
+const valuesOf = (claims: Claims, claim: string): ReadonlyArray<Value> => {
+  const given = Object.hasOwn(claims, claim) ? claims[claim] : undefined
+  return (Array.isArray(given) ? given : [given]).filter(isValue)
+}
 
 const allows = (
   access: Access | undefined,
   { claims }: Client,
-  params: unknown
+  params: unknown,
+  fits: Served["fits"]
 ): boolean | Limited => {
   if (access === undefined) return false
   if (access === "any") return true
   if (claims === undefined) return false
   if (access === "signed-in") return true
   const values = valuesOf(claims, access.claim)
-  return access.column !== undefined
-    ? { where: { [access.column]: values } }
+  const { column } = access
+  return column !== undefined
+    ? { where: { [column]: values.filter((value) => fits?.(column, value) !== false) } }
     : values.some((value) => String(value) === params)
 }
 
@@ -45,6 +56,8 @@ export const authorizer = (served: ReadonlyArray<Served>) => {
     publish: "publish",
     present: "publish"
   }
-  return ({ action, definition, identity, params }: Request<Client>): boolean | Limited =>
-    allows(accesses.get(definition)?.[of[action]], identity, params)
+  return ({ action, definition, identity, params }: Request<Client>): boolean | Limited => {
+    const one = accesses.get(definition)
+    return allows(one?.[of[action]], identity, params, one?.fits)
+  }
 }

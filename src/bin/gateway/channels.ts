@@ -2,16 +2,14 @@
 import * as Schema from "effect/Schema"
 import * as Channel from "../../Channel.ts"
 import type { AnyTable } from "../../ChannelTable.ts"
-import type { Installed } from "../../server/internal/link/tableSchema.ts"
 import type { Served } from "./access.ts"
 import * as Config from "./config.ts"
+import type { Lists, WatchNeeds } from "./watches.ts"
 
 /** A table as the database describes it. */
 export interface Described {
   readonly key: ReadonlyArray<string>
   readonly columns: ReadonlyArray<string>
-  /** How it is watched for its channel now; what the file does not say stays so. */
-  readonly watched?: Omit<Installed, "key"> | undefined
 }
 
 const Param = Schema.String.check(Schema.isNonEmpty())
@@ -45,8 +43,11 @@ const checkParam = (place: string, access: Config.Access | undefined, param?: st
 }
 
 /** The definition of a channel or a family. Throws `InvalidGateway`. */
-export const servedChannel = (name: string, config: Config.Channel): Served => {
-  const place = `channels.${name}`
+export const servedChannel = (
+  name: string,
+  config: Config.Channel,
+  place = `channels.${name}`
+): Served => {
   const family = familyOf(name)
   const { counts, delivery = "live", latestBy, publish, read } = config
   checkParam(`${place}.read`, read, family?.param)
@@ -70,39 +71,27 @@ export const servedChannel = (name: string, config: Config.Channel): Served => {
   return { definition, read, publish }
 }
 
-const listOf = (
-  given: string | ReadonlyArray<string> | undefined,
-  watched: ReadonlyArray<string> | null | undefined
-): ReadonlyArray<string> => (given === undefined ? (watched ?? []) : [given].flat())
+const listOf = (columns: string | ReadonlyArray<string> | undefined): ReadonlyArray<string> =>
+  columns === undefined ? [] : [columns].flat()
 
 /** The channel of a table. */
-export const channelOf = (name: string, { channel }: Config.Table): string =>
+const channelOf = (name: string, { channel }: Config.Table): string =>
   channel ?? `table_updates_${name}`
 
-/** The definition of a table's changes. Throws `InvalidGateway`. */
-export const servedTable = (
+/** What the rules and filters of a table need of its watch. Throws `InvalidGateway`. */
+export const needsOf = (
+  place: string,
   name: string,
   config: Config.Table,
   described: Described
-): Served & { readonly definition: AnyTable } => {
-  const place = `tables.${name}`
-  const { channel, read, schema } = config
-  const { watched } = described
-  const by = listOf(config.by, watched?.by)
-  const filter = listOf(config.filter, watched?.filter)
-  const columns = listOf(config.columns, watched?.columns)
+): WatchNeeds => {
+  const { read, schema = "public" } = config
+  const [by, filter, columns] = [listOf(config.by), listOf(config.filter), listOf(config.columns)]
   const claim = typeof read === "object" ? read : undefined
   if (claim?.param !== undefined) {
     throw invalid(`${place}.read`, `A table has no parameter. Name the column as "column".`)
   }
-  const bound = [
-    ...new Set([
-      ...(watched?.boundary ?? []),
-      ...(claim?.column === undefined ? [] : [claim.column])
-    ])
-  ]
-  // The columns of `filter` and `by` bound a client too.
-  const boundary = bound.filter((column) => !filter.includes(column) && !by.includes(column))
+  const bound = claim?.column === undefined ? [] : [claim.column]
   for (const column of [...by, ...filter, ...columns, ...bound]) {
     if (described.columns.includes(column)) continue
     throw invalid(place, `The table has no column "${column}".`)
@@ -110,6 +99,27 @@ export const servedTable = (
   if (described.key.length === 0) {
     throw invalid(place, "The table has no primary key, so its rows have no names. Give it one.")
   }
+  return {
+    place,
+    table: `${schema}.${name}`,
+    channel: channelOf(name, config),
+    key: described.key,
+    by: config.by === undefined ? undefined : by,
+    columns: config.columns === undefined ? undefined : columns,
+    filter,
+    // The columns of `filter` and `by` bound a client too.
+    boundary: bound.filter((column) => !filter.includes(column) && !by.includes(column))
+  }
+}
+
+/** A definition of a table with these lists. Throws `InvalidGateway`. */
+export const definitionOf = (
+  place: string,
+  name: string,
+  { schema, channel }: Config.Table,
+  described: Described,
+  { boundary, by, columns = [], filter }: Lists
+): AnyTable => {
   // Every column is any JSON value. A column that is added later still travels.
   const fields = Object.fromEntries(
     described.columns.map((column) => [column, Schema.optionalKey(Schema.Unknown)])
@@ -118,7 +128,7 @@ export const servedTable = (
     Schema.StructWithRest(Schema.Struct(fields), [Schema.Record(Schema.String, Schema.Unknown)]),
     { fields }
   )
-  // The compiler knows none of these columns; the lines above have checked them.
+  // The compiler knows none of these columns; they are those of the table.
   const options = {
     key: described.key,
     ...(by.length === 0 ? {} : { by }),
@@ -128,6 +138,5 @@ export const servedTable = (
     schema,
     channel
   } as never
-  const definition = placed(place, (): AnyTable => Channel.table(name, Row as never, options))
-  return { definition, read, publish: undefined }
+  return placed(place, (): AnyTable => Channel.table(name, Row as never, options))
 }

@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
+import { jsonFault } from "./json.ts"
 
 /** A claim of the token that equals the parameter of the channel's name, or a column of the row. */
 const Claim = Schema.Struct({
@@ -136,10 +137,6 @@ export class InvalidGateway extends Schema.TaggedError<InvalidGateway>()("Invali
   }
 }
 
-/** The place of a fault in the text. The rest of the message of `JSON.parse` could quote a secret. */
-const placeOf = (error: unknown): string =>
-  / at position .*$/.exec(error instanceof Error ? error.message : "")?.[0] ?? ""
-
 const issuesOf = SchemaIssue.makeFormatterStandardSchemaV1({
   leafHook: (issue) =>
     issue._tag === "UnexpectedKey"
@@ -160,12 +157,30 @@ const faultsOf = (issue: SchemaIssue.Issue): string =>
     )
     .join("; ")
 
+/** Says what is wrong with the text, and where. */
+const checkText = (where: string, text: string): void => {
+  const fault = jsonFault(text)
+  if (fault === undefined) return
+  const at = `line ${fault.line}, column ${fault.column}`
+  throw new InvalidGateway({
+    where,
+    reason:
+      fault.twice === undefined
+        ? `The text is not JSON at ${at}.`
+        : `The key ${fault.twice} is there twice, again at ${at}. Give it once.`
+  })
+}
+
 /** Reads the text of a file. */
 export const parse = (where: string, text: string): Effect.Effect<Config, InvalidGateway> =>
   Effect.try({
-    try: (): unknown => JSON.parse(text),
-    catch: (error) =>
-      new InvalidGateway({ where, reason: `The text is not JSON${placeOf(error)}.` })
+    try: (): unknown => {
+      // Some editors write a mark of the byte order.
+      const plain = text.replace(/^\uFEFF/, "")
+      checkText(where, plain)
+      return JSON.parse(plain)
+    },
+    catch: (error) => error as InvalidGateway
   }).pipe(
     Effect.flatMap((json) =>
       Schema.decodeUnknownEffect(Config)(json, { onExcessProperty: "error", errors: "all" }).pipe(

@@ -14,6 +14,7 @@ import { isSqlError } from "effect/sql/SqlError"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { gateway as Defaults } from "../../internal/defaults.ts"
+import { awaited } from "../../node/internal/awaited.ts"
 import { databaseLayer } from "../../node/internal/databaseLayer.ts"
 import { openDoor } from "../../node/internal/openDoor.ts"
 import { waitingDoor } from "../../node/internal/waitingDoor.ts"
@@ -22,22 +23,28 @@ import { pathOf } from "../../server/internal/door/claimedPaths.ts"
 import { databaseRefusalOf, explained } from "../../server/internal/link/databaseRefusal.ts"
 import { Outage } from "../../server/internal/outage.ts"
 import { keeps } from "../../server/internal/hub/durable.ts"
+import { LogWords } from "../../server/internal/limits/boundedLog.ts"
+import { checkOptions, resolveLimits } from "../../server/internal/limits/limits.ts"
 import { SchemaName } from "../../server/internal/sql/schemaName.ts"
 import * as PgInstaller from "../../server/PgInstaller.ts"
+import * as PgTls from "../../server/PgTls.ts"
 import * as Realtime from "../../server/Realtime.ts"
+import { allowAll } from "../../server/ServerOptions.ts"
 import { layerDatabase } from "../shared/database.ts"
 import { failed } from "../shared/exit.ts"
 import { overNats } from "../shared/nats.ts"
 import { authorizer, type Client, type Served } from "./access.ts"
 import { answers } from "./answers.ts"
 import { servedChannel } from "./channels.ts"
-import type * as Config from "./config.ts"
+import { InvalidGateway } from "./config.ts"
+import type { Joined } from "./given.ts"
 import { authenticator } from "./identity.ts"
 import { install, servedTables } from "./tables.ts"
+import { words } from "./words.ts"
 
 /** What a gateway needs, beside what its file may leave out. */
 export interface Options {
-  readonly config: Config.Config
+  readonly config: Joined
   readonly database: Redacted.Redacted
   readonly schema: string
 }
@@ -47,7 +54,7 @@ const checked = <A>(make: () => A): Effect.Effect<A, unknown> =>
   Effect.try({ try: make, catch: (error) => error })
 
 /** Listens, and closes with the scope. */
-const listen = (config: Config.Config, isReady: () => boolean) =>
+const listen = (config: Joined, isReady: () => boolean) =>
   Effect.gen(function* () {
     const http = yield* Effect.acquireRelease(
       Effect.sync(() => createServer(answers(isReady, pathOf(config)))),
@@ -66,7 +73,9 @@ const listen = (config: Config.Config, isReady: () => boolean) =>
               ? failed(
                   `Port ${port} of ${host} is taken. Give another with --port, or 0 for a free one.`
                 )
-              : error
+              : failed(
+                  `The gateway cannot listen on port ${port} of ${host} (${error.code ?? error.message}). Give an address of this machine with --host, and a port that its user may listen on with --port.`
+                )
           )
         )
       )
@@ -101,13 +110,13 @@ const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
 /** The tables as the database describes them, and whether the objects are there. */
 const prepare = (channels: ReadonlyArray<Served>, { config, database, schema }: Options) =>
   Effect.gen(function* () {
-    const { served: tables, unwatched } = yield* servedTables(config.tables)
     const keepsSome =
-      tables.length > 0 ||
+      config.tables.length > 0 ||
       // The secret of the bus is one of the objects.
       config.nats !== undefined ||
       channels.some(({ definition }) => keeps(definition))
-    if (config.install !== false && keepsSome) yield* install(unwatched)
+    const mayWatch = keepsSome && config.install !== false && (yield* install)
+    const tables = yield* servedTables(config.tables, mayWatch)
     const installed = yield* PgInstaller.check.pipe(
       Effect.as(true),
       // A gateway of live channels needs no objects.
@@ -121,10 +130,24 @@ const prepare = (channels: ReadonlyArray<Served>, { config, database, schema }: 
 /** Listens, waits for the database, opens the door, and gives its address once clients can come in. */
 export const open = Effect.fnUntraced(function* (options: Options) {
   const { config, database, schema } = options
+  yield* checked(() => {
+    const { limits, origins, path, trustProxy } = config
+    checkOptions({ origins, path, trustProxy, authorize: allowAll })
+    resolveLimits(limits)
+  })
+  for (const key of ["database", "listen"] as const) {
+    const address = key === "database" ? database : config.listen
+    if (address === undefined) continue
+    yield* PgTls.config(address).pipe(
+      Effect.mapError(
+        ({ message }) => new InvalidGateway({ where: config.placeOf(key), reason: message })
+      )
+    )
+  }
   const channels = yield* checked(() =>
-    Object.entries(config.channels ?? {}).map(([name, channel]) => servedChannel(name, channel))
+    config.channels.map(({ config, name, place }) => servedChannel(name, config, place))
   )
-  const authenticate = yield* checked(() => authenticator(config.jwt))
+  const authenticate = yield* checked(() => authenticator(config.jwt, config.placeOf))
   let isReady = () => false
   const { http, url } = yield* listen(config, () => isReady())
   const waiting = yield* Scope.fork(yield* Effect.scope)
@@ -133,6 +156,14 @@ export const open = Effect.fnUntraced(function* (options: Options) {
     waitingDoor(path, () => "The gateway is starting."),
     http
   ).pipe(Scope.provide(waiting))
+  const keepsSome = config.tables.length > 0 || channels.some(({ definition }) => keeps(definition))
+  const hasNats = config.nats !== undefined
+  yield* awaited({
+    link: true,
+    reader: keepsSome,
+    bus: keepsSome || hasNats,
+    nats: hasNats
+  }).pipe(Scope.provide(waiting))
   const nats = config.nats === undefined ? undefined : yield* overNats(config.nats)
   const { installed, tables } = yield* prepare(channels, options)
   const served = [...channels, ...tables]
@@ -167,7 +198,7 @@ export const open = Effect.fnUntraced(function* (options: Options) {
       authorize: authorizer(served)
     },
     Effect.void
-  ).pipe(Effect.provide(beneath))
+  ).pipe(Effect.provide(beneath), Effect.provideService(LogWords, words))
   yield* attach(door, http)
   yield* Scope.close(waiting, Exit.void)
   isReady = door.isReady

@@ -4,17 +4,39 @@ import * as Config from "./config.ts"
 type Delivery = NonNullable<Config.Channel["delivery"]>
 type OpenAccess = "any" | "signed-in"
 
+/** A name of a flag or a variable, and which one it is. */
+export interface NameGiven {
+  readonly name: string
+  readonly place: string
+}
+
 /** The channels and rules of flags or of the environment. */
 export interface Flags {
-  readonly channels: Readonly<Record<Delivery, ReadonlyArray<string>>>
-  readonly tables: ReadonlyArray<string>
+  readonly channels: ReadonlyArray<NameGiven & { readonly delivery: Delivery }>
+  readonly tables: ReadonlyArray<NameGiven>
   /** Which clients may use the channels and tables of flags. */
   readonly read: OpenAccess | undefined
   readonly publish: OpenAccess | undefined
   /** Whether every client may use what has no rule. */
   readonly allowAll: boolean | undefined
-  /** All other keys of the file. */
+  /** All other keys of the file, and the flag or variable of each. */
   readonly rest: Omit<Config.Config, "channels" | "tables">
+  readonly places: ReadonlyMap<string, string>
+}
+
+/** A channel or a table, and where the user named it. */
+export interface Named<A> {
+  readonly name: string
+  readonly place: string
+  readonly config: A
+}
+
+/** What is to be served, and the place of each key. */
+export interface Joined extends Omit<Config.Config, "channels" | "tables"> {
+  readonly channels: ReadonlyArray<Named<Config.Channel>>
+  readonly tables: ReadonlyArray<Named<Config.Table>>
+  /** The flag, the variable, or the key with its file. */
+  readonly placeOf: (key: string) => string
 }
 
 const invalid = (where: string, reason: string) => new Config.InvalidGateway({ where, reason })
@@ -22,10 +44,25 @@ const invalid = (where: string, reason: string) => new Config.InvalidGateway({ w
 const entries = <A extends object>(record: Readonly<Record<string, A>> | undefined) =>
   Object.entries(record ?? {})
 
-/** A table of a flag: `orders`, or `shop.orders`. */
+/** A table without its schema, and with it: `orders`, or `shop.orders`. */
 const tableOf = (text: string): readonly [string, Config.Table] => {
   const dot = text.indexOf(".")
   return dot < 0 ? [text, {}] : [text.slice(dot + 1), { schema: text.slice(0, dot) }]
+}
+
+/** A table of a flag; its channel may be behind "=". */
+const tableOfFlag = (text: string): readonly [string, Config.Table] => {
+  const at = text.indexOf("=")
+  if (at < 0) return tableOf(text)
+  const [name, table] = tableOf(text.slice(0, at))
+  return [name, { ...table, channel: text.slice(at + 1) }]
+}
+
+/** A table of the file. With a schema beside it the key is its name, also where that has a dot. */
+const tableOfFile = (key: string, config: Config.Table): readonly [string, Config.Table] => {
+  if (config.schema !== undefined) return [key, config]
+  const [name, table] = tableOf(key)
+  return [name, { ...config, ...table }]
 }
 
 const needsTokens = (access: Config.Access | undefined): boolean =>
@@ -33,21 +70,30 @@ const needsTokens = (access: Config.Access | undefined): boolean =>
 
 const largestPort = 65_535
 
-/** Fails for a port that there is not. The rest is checked where it is used. */
-const checkPort = ({ port }: Config.Config): void => {
+/** Fails for a port that there is not. */
+const checkPort = ({ placeOf, port }: Joined): void => {
   if (port !== undefined && (port < 0 || port > largestPort)) {
     throw invalid(
-      "port",
+      placeOf("port"),
       `${port} is no port. Give one from 1 to ${largestPort}, or 0 for a free one.`
     )
   }
 }
 
+/** Fails where any page of the web could use the cookie of a user. */
+const checkCookie = ({ jwt, origins, placeOf }: Joined): void => {
+  if (origins !== "any" || jwt?.cookie === undefined) return
+  throw invalid(
+    placeOf("origins"),
+    `With tokens of a cookie (${placeOf("jwt.cookie")}) every page of the web could read and publish as a user who visits it. Name the pages that may connect, or let clients send their tokens themselves.`
+  )
+}
+
 /** Fails where no client could use anything, or a rule needs tokens that are not checked. */
-const check = ({ channels, jwt, tables }: Config.Config): void => {
+const check = ({ channels, jwt, tables }: Joined): void => {
   const all = [
-    ...entries(channels).map(([name, one]) => [`channels.${name}`, one.read, one.publish] as const),
-    ...entries(tables).map(([name, one]) => [`tables.${name}`, one.read, undefined] as const)
+    ...channels.map(({ config: { publish, read }, place }) => [place, read, publish] as const),
+    ...tables.map(({ config: { read }, place }) => [place, read, undefined] as const)
   ]
   if (all.length === 0) {
     throw invalid(
@@ -59,7 +105,7 @@ const check = ({ channels, jwt, tables }: Config.Config): void => {
     if (jwt !== undefined || !accesses.some(needsTokens)) continue
     throw invalid(
       place,
-      "Its rule needs tokens. Say how they are checked: jwt in the file, or --jwt-keys."
+      "Its rule needs tokens. Say how they are checked: with a secret in REALTIME_JWT_SECRET, with --jwt-keys, or with jwt in the file."
     )
   }
   if (all.some(([, read, publish]) => read !== undefined || publish !== undefined)) return
@@ -69,42 +115,54 @@ const check = ({ channels, jwt, tables }: Config.Config): void => {
   )
 }
 
-/** Joins flags and file. Throws `InvalidGateway`. */
-export const joined = (file: Config.Config, given: Flags): Config.Config => {
-  const { publish, read, rest } = given
+/** Joins flags and file. `where` is the path of the file. Throws `InvalidGateway`. */
+export const joined = (file: Config.Config, given: Flags, where = "the file"): Joined => {
+  const { places, publish, read, rest } = given
   const allowAll = given.allowAll ?? file.allowAll ?? false
-  const flagged = entries(given.channels).flatMap(([delivery, names]) =>
-    names.map(
-      (name) => [name, { delivery: delivery as Delivery, ...rules(read, publish) }] as const
-    )
-  )
-  const tabled = given.tables.map((text) => {
-    const [name, table] = tableOf(text)
-    return [name, { ...table, ...rules(read, undefined) }] as const
-  })
-  once("channels", flagged, file.channels)
-  once("tables", tabled, file.tables)
   const open = <A extends Config.Channel>(one: A): A =>
     allowAll && one.read === undefined && one.publish === undefined
       ? { ...one, read: "any", publish: "any" }
       : one
   const shown = (one: Config.Table): Config.Table =>
     allowAll && one.read === undefined ? { ...one, read: "any" } : one
-  const config: Config.Config = {
+  const inFile = (key: string) => `${where}: ${key}`
+  const channels: ReadonlyArray<Named<Config.Channel>> = [
+    ...entries(file.channels).map(([name, config]) => ({
+      name,
+      place: inFile(`channels.${name}`),
+      config: open(config)
+    })),
+    ...given.channels.map(({ delivery, name, place }) => ({
+      name,
+      place: `${place} ${name}`,
+      config: open({ delivery, ...rules(read, publish) })
+    }))
+  ]
+  const tables: ReadonlyArray<Named<Config.Table>> = [
+    ...entries(file.tables).map(([key, given]) => {
+      const [name, config] = tableOfFile(key, shown(given))
+      return { name, place: inFile(`tables.${key}`), config }
+    }),
+    ...given.tables.map(({ name: text, place }) => {
+      const [name, config] = tableOfFlag(text)
+      const table = shown({ ...config, ...rules(read, undefined) })
+      return { name, place: `${place} ${text}`, config: table }
+    })
+  ]
+  checkNames(channels, tables)
+  const config: Joined = {
     ...file,
     ...rest,
     ...parts("jwt", file, rest),
     ...parts("nats", file, rest),
     ...parts("limits", file, rest),
-    channels: Object.fromEntries(
-      [...entries(file.channels), ...flagged].map(([name, one]) => [name, open(one)])
-    ),
-    tables: Object.fromEntries(
-      [...entries(file.tables), ...tabled].map(([name, one]) => [name, shown(one)])
-    )
+    channels,
+    tables,
+    placeOf: (key) => places.get(key) ?? inFile(key)
   }
   check(config)
   checkPort(config)
+  checkCookie(config)
   return config
 }
 
@@ -123,18 +181,35 @@ const parts = <K extends "jwt" | "limits" | "nats">(
     ? {}
     : { [key]: { ...file[key], ...rest[key] } }
 
-/** A second delivery or rule of a name would be lost. */
-const once = (
-  kind: string,
-  given: ReadonlyArray<readonly [string, object]>,
-  record: Readonly<Record<string, object>> | undefined
-) => {
-  const names = new Set<string>()
-  for (const [name] of given) {
-    if (record !== undefined && Object.hasOwn(record, name)) {
-      throw invalid(`${kind}.${name}`, "The file and a flag both have it. Give it once.")
+/** Fails for a channel or a table that is named twice: one of the two would be lost. */
+const checkNames = (
+  channels: ReadonlyArray<Named<Config.Channel>>,
+  tables: ReadonlyArray<Named<Config.Table>>
+): void => {
+  const channelPlaces = new Map<string, string>()
+  const tablePlaces = new Map<string, string>()
+  for (const { name, place } of channels) {
+    const other = channelPlaces.get(name)
+    if (other !== undefined) {
+      throw invalid(place, `${other} has this channel too. Give it once, with one delivery.`)
     }
-    if (names.has(name)) throw invalid(`${kind}.${name}`, "Two flags have it. Give it once.")
-    names.add(name)
+    channelPlaces.set(name, place)
+  }
+  for (const { config, name, place } of tables) {
+    const whole = `${config.schema ?? "public"}.${name}`
+    const same = tablePlaces.get(whole)
+    if (same !== undefined) {
+      throw invalid(place, `${same} has the table ${whole} too. Give it once.`)
+    }
+    tablePlaces.set(whole, place)
+    const channel = config.channel ?? `table_updates_${name}`
+    const other = channelPlaces.get(channel)
+    if (other !== undefined) {
+      throw invalid(
+        place,
+        `${other} has the channel "${channel}" too. Give one of them another: --table ${whole}=<channel>, or the key "channel" of the table.`
+      )
+    }
+    channelPlaces.set(channel, place)
   }
 }

@@ -5,15 +5,15 @@
  */
 import * as Flag from "effect/cli/Flag"
 import { gateway as Defaults, limits, server } from "../../internal/defaults.ts"
-import { databaseFlag, givenSchemaFlag, listenFlag } from "../shared/flags.ts"
+import { usual } from "../../server/internal/sql/schemaName.ts"
 import { natsSettings } from "../shared/nats.ts"
 import {
+  database,
   lasting,
   secret,
   type Setting,
   several,
   text,
-  variableOf,
   whole,
   word,
   yesOrNo
@@ -21,38 +21,17 @@ import {
 
 const isOpen = ["any", "signed-in"] as const
 
-/** Flags that other commands have too. */
-const shared: ReadonlyArray<Setting> = [
-  {
-    key: "database",
-    flag: "database",
-    variable: "DATABASE_URL",
-    what: "The URL of the database",
-    read: Flag.optional(databaseFlag)
-  },
-  {
-    key: "listen",
-    flag: "listen",
-    variable: variableOf("listen"),
-    what: "The direct URL of the database where that leads through a transaction pooler",
-    read: listenFlag
-  },
-  {
-    key: "schema",
-    flag: "schema",
-    variable: variableOf("schema"),
-    what: "The schema of the installed objects",
-    read: Flag.optional(givenSchemaFlag)
-  }
-]
-
 /** The settings, in the order of the help. */
 export const settings: ReadonlyArray<Setting> = [
   text("config", "<file>", {
     key: "none",
     what: "A file of JSON, whose keys are in the guide to the gateway"
   }),
-  ...shared,
+  database("database", { variable: "DATABASE_URL", what: "The URL of the database" }),
+  database("listen", {
+    what: "The direct URL of the database where that leads through a transaction pooler"
+  }),
+  text("schema", "<name>", { what: `The schema of the installed objects, default ${usual}` }),
   text("host", "<address>", { what: `The address to listen on, default ${Defaults.host}` }),
   whole("port", { what: `Its port, default ${Defaults.port}; 0 picks a free one` }),
   text("path", "<path>", { what: "The path of the WebSocket, default /realtime" }),
@@ -70,7 +49,10 @@ export const settings: ReadonlyArray<Setting> = [
   several("durable", "<name>", { key: "channels", what: "A durable channel" }),
   several("volatile", "<name>", { key: "channels", what: "A volatile channel" }),
   several("presence", "<name>", { key: "channels", what: "A presence channel" }),
-  several("table", "<name>", { key: "tables", what: "A table whose changes clients see" }),
+  several("table", "<table[=channel]>", {
+    key: "tables",
+    what: "A table whose changes clients see, [schema.]name"
+  }),
   word("read", isOpen, {
     key: "none",
     what: "Which clients may read the channels and tables of flags"

@@ -16,7 +16,9 @@ export const exitCodes = {
   /** A package is missing. */
   peers: 69,
   /** A signal ended the command before its end. */
-  interrupted: 130
+  interrupted: 130,
+  /** Its terminal was closed. */
+  hungUp: 129
 } as const
 
 /** Ends the command with a sentence on stderr, and a code. */
@@ -38,12 +40,28 @@ export const wrongUsage = (message: string): CommandFailed =>
 export const failed = (message: string): CommandFailed =>
   new CommandFailed({ message, code: exitCodes.failed })
 
-/** The exit code of a command that a signal ends. */
-export class OnSignal extends Context.Reference<{ code: number }>("effect-realtime/bin/OnSignal", {
-  defaultValue: () => ({ code: exitCodes.interrupted })
+/** How a command ends from outside. */
+export interface Ending {
+  /** The exit code where a signal ends it. */
+  code: number
+  /** Whether it goes on without a reader of stdout, and drains where its terminal is closed. */
+  isServer: boolean
+}
+
+/** How the command ends from outside. */
+export class OnSignal extends Context.Reference<Ending>("effect-realtime/bin/OnSignal", {
+  defaultValue: () => ({ code: exitCodes.interrupted, isServer: false })
 }) {}
 
 /** For a command that runs until a signal: the signal is then its regular end, with the code 0. */
 export const untilSignal: Effect.Effect<void> = OnSignal.use((onSignal) =>
   Effect.sync(() => void (onSignal.code = 0))
+)
+
+/** As `untilSignal`, for a server: it goes on without a reader of its output, and SIGHUP ends it as SIGTERM does. */
+export const serverUntilSignal: Effect.Effect<void> = OnSignal.use((onSignal) =>
+  Effect.andThen(
+    untilSignal,
+    Effect.sync(() => void (onSignal.isServer = true))
+  )
 )

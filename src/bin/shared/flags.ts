@@ -6,7 +6,7 @@ import { schemaNameFault, usual } from "../../server/internal/sql/schemaName.ts"
 import { described, variableOf } from "./setting.ts"
 
 /** The schema of the objects, without its default. */
-export const givenSchemaFlag = Flag.String("schema").pipe(
+const givenSchemaFlag = Flag.String("schema").pipe(
   Flag.withMetavar("<name>"),
   Flag.withDescription(described("schema", `The schema of the objects, default ${usual}`)),
   Flag.withFallbackConfig(Config.NonEmptyString(variableOf("schema"))),

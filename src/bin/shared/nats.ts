@@ -51,7 +51,7 @@ export const natsSettings: ReadonlyArray<Setting> = [
 ]
 
 /** NATS is given in part. */
-class InvalidNats extends Data.TaggedError("InvalidNats")<{ readonly reason: string }> {
+export class InvalidNats extends Data.TaggedError("InvalidNats")<{ readonly reason: string }> {
   override get message(): string {
     return this.reason
   }

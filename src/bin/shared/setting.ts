@@ -3,132 +3,131 @@
  * gateway's file.
  *
  * A flag is stronger than its variable. A secret has no flag, because the other users of a machine see the
- * flags of its processes.
+ * flags of its processes. A value that does not fit is refused in one line, with the spelling that was used.
  */
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
+import * as Redacted from "effect/Redacted"
 import * as Flag from "effect/cli/Flag"
+import { type CommandFailed, wrongUsage } from "./exit.ts"
 
-interface Spelled {
+/** One setting. */
+export interface Setting<A = unknown> {
   /** Its place in the file, such as `limits.maxSessions`; without one it is no part of the file. */
   readonly key: string | undefined
+  readonly flag: string | undefined
   readonly variable: string
   /** One clause for the help and the guide. */
   readonly what: string
+  /** The flag as it is given. */
+  readonly raw: Flag.Flag<Option.Option<unknown>> | undefined
+  /** The value of the flag as it is given, or of the text of the variable; `undefined` for one that does not fit. */
+  readonly read: (raw: unknown) => A | undefined
+  /** What the value must be. */
+  readonly expected: string
+  /** Whether the value must not be repeated. */
+  readonly isHidden: boolean
 }
-
-interface Flagged<A> extends Spelled {
-  readonly flag: string
-  readonly read: Flag.Flag<Option.Option<A>>
-}
-
-interface Secret extends Spelled {
-  readonly flag: undefined
-  readonly read: Config.Config<Option.Option<Redacted.Redacted>>
-}
-
-/** One setting. */
-export type Setting<A = unknown> = Flagged<A> | Secret
 
 /** The variable of a flag: REALTIME_JWT_KEYS for --jwt-keys. */
 export const variableOf = (flag: string): string =>
   `REALTIME_${flag.toUpperCase().replaceAll("-", "_")}`
 
 /** The description of a flag with its variable behind it. */
-export const described = (flag: string, what: string): string => `${what} (${variableOf(flag)})`
+export const described = (flag: string, what: string, variable = variableOf(flag)): string =>
+  `${what} (${variable})`
 
-interface Spelling {
+interface SettingGiven {
   /** Default: the flag in camel case; `none` for what is no part of the file. */
   readonly key?: string
   readonly what: string
+  readonly variable?: string
 }
 
 const camel = (flag: string): string =>
   flag.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
 
+const keyOf = (flag: string, { key = camel(flag) }: SettingGiven): string | undefined =>
+  key === "none" ? undefined : key
+
 const setting = <A>(
   flag: string,
-  { key = camel(flag), what }: Spelling,
-  base: Flag.Flag<A>,
-  metavar: string | undefined,
-  config: Config.Config<A>,
+  given: SettingGiven,
+  base: Flag.Flag<unknown>,
+  expected: string,
+  read: (raw: unknown) => A | undefined,
   more = ""
-): Flagged<A> => {
-  const shown = base.pipe(
-    Flag.withDescription(described(flag, `${what}${more}`)),
-    Flag.withFallbackConfig(config)
-  )
+): Setting<A> => {
+  const { variable = variableOf(flag), what } = given
+  const shown = Flag.withDescription(base, described(flag, `${what}${more}`, variable))
   return {
-    key: key === "none" ? undefined : key,
+    key: keyOf(flag, given),
     flag,
-    variable: variableOf(flag),
+    variable,
     what,
-    read: Flag.optional(metavar === undefined ? shown : Flag.withMetavar(shown, metavar))
+    raw: Flag.optional(shown),
+    read,
+    expected,
+    isHidden: false
   }
 }
 
+const asText = (flag: string, metavar: string) => Flag.withMetavar(Flag.String(flag), metavar)
+
 /** A text. */
-export const text = (flag: string, metavar: string, given: Spelling): Flagged<string> =>
-  setting(flag, given, Flag.String(flag), metavar, Config.NonEmptyString(variableOf(flag)))
+export const text = (flag: string, metavar: string, given: SettingGiven): Setting<string> =>
+  setting(flag, given, asText(flag, metavar), "a text that is not empty", (raw) =>
+    raw === "" ? undefined : (raw as string)
+  )
+
+/** The URL of a database, which holds a password. */
+export const database = (flag: string, given: SettingGiven): Setting<Redacted.Redacted> => ({
+  ...setting(flag, given, Flag.withMetavar(Flag.Redacted(flag), "<url>"), "a URL", (raw) =>
+    Redacted.isRedacted(raw) ? (raw as Redacted.Redacted) : Redacted.make(raw as string)
+  ),
+  isHidden: true
+})
 
 /** A whole number. */
-export const whole = (flag: string, given: Spelling): Flagged<number> =>
-  setting(flag, given, Flag.Int(flag), "<n>", Config.Int(variableOf(flag)))
+export const whole = (flag: string, given: SettingGiven): Setting<number> =>
+  setting(flag, given, asText(flag, "<n>"), "a whole number", (raw) =>
+    /^[-+]?\d+$/.test(raw as string) ? Number(raw) : undefined
+  )
+
+const no = new Set(["false", "no", "off", "0", "n"])
+const yes = new Set(["true", "yes", "on", "1", "y"])
 
 /** Yes or no. */
 export const yesOrNo = (
   flag: string,
-  given: Spelling,
+  given: SettingGiven,
   base = Flag.Boolean(flag)
-): Flagged<boolean> => setting(flag, given, base, undefined, Config.Boolean(variableOf(flag)))
+): Setting<boolean> =>
+  setting(flag, given, base, "true or false", (raw) => {
+    const word = String(raw).toLowerCase()
+    return yes.has(word) ? true : no.has(word) ? false : undefined
+  })
 
 /** One of a few words. */
 export const word = <const A extends ReadonlyArray<string>>(
   flag: string,
   words: A,
-  given: Spelling
-): Flagged<A[number]> =>
+  given: SettingGiven
+): Setting<A[number]> =>
   setting(
     flag,
     given,
-    Flag.Literals(flag, words),
-    `<${words.join("|")}>`,
-    Config.Literals(words, variableOf(flag))
+    Flag.withMetavar(Flag.Literals(flag, words), `<${words.join("|")}>`),
+    words.join(" or "),
+    (raw) => (words.includes(raw as string) ? (raw as A[number]) : undefined)
   )
 
 /** A duration with its unit. */
-export const lasting = (flag: string, given: Spelling): Flagged<Duration.Duration> =>
-  setting(
-    flag,
-    given,
-    Flag.String(flag).pipe(
-      Flag.filterMap(
-        (given) => Duration.fromInput(given as Duration.Input),
-        (given) => `--${flag} is a duration such as "30 seconds", not "${given}".`
-      )
-    ),
-    "<duration>",
-    Config.Duration(variableOf(flag))
-  )
-
-/** May be given several times; the variable has commas between them. */
-export const several = (
-  flag: string,
-  metavar: string,
-  given: Spelling
-): Flagged<ReadonlyArray<string>> =>
-  setting(
-    flag,
-    given,
-    Flag.String(flag).pipe(Flag.withMetavar(metavar), Flag.atLeast(1)) as Flag.Flag<
-      ReadonlyArray<string>
-    >,
-    undefined,
-    Config.map(Config.String(variableOf(flag)), listOf),
-    "; may be given several times"
+export const lasting = (flag: string, given: SettingGiven): Setting<Duration.Duration> =>
+  setting(flag, given, asText(flag, "<duration>"), 'a duration such as "30 seconds"', (raw) =>
+    Option.getOrUndefined(Duration.fromInput(raw as Duration.Input))
   )
 
 /** The parts between commas. */
@@ -138,13 +137,34 @@ const listOf = (list: string): ReadonlyArray<string> =>
     .map((one) => one.trim())
     .filter((one) => one !== "")
 
+/** May be given several times; the variable has commas between them. */
+export const several = (
+  flag: string,
+  metavar: string,
+  given: SettingGiven
+): Setting<ReadonlyArray<string>> =>
+  setting(
+    flag,
+    given,
+    Flag.atLeast(asText(flag, metavar), 1),
+    "a list with commas",
+    (raw) => {
+      const list = typeof raw === "string" ? listOf(raw) : (raw as ReadonlyArray<string>)
+      return list.includes("") || list.length === 0 ? undefined : list
+    },
+    "; may be given several times"
+  )
+
 /** A secret, which has a variable and a key, and no flag. */
-export const secret = (name: string, { key = camel(name), what }: Spelling): Secret => ({
-  key,
+export const secret = (name: string, given: SettingGiven): Setting<Redacted.Redacted> => ({
+  key: keyOf(name, given),
   flag: undefined,
   variable: variableOf(name),
-  what,
-  read: Config.option(Config.Redacted(variableOf(name)))
+  what: given.what,
+  raw: undefined,
+  read: (raw) => Redacted.make(raw as string),
+  expected: "a text",
+  isHidden: true
 })
 
 /** What was given, by flag. */
@@ -155,19 +175,50 @@ export const flagsOf = (
   settings: ReadonlyArray<Setting>
 ): Record<string, Flag.Flag<Option.Option<unknown>>> =>
   Object.fromEntries(
-    settings.flatMap((one) => (one.flag === undefined ? [] : [[one.flag, one.read] as const]))
+    settings.flatMap(({ flag, raw }) =>
+      flag === undefined || raw === undefined ? [] : [[flag, raw] as const]
+    )
   )
 
-/** Puts what was given at its place, as the file would have it. */
-export const valuesOf = (settings: ReadonlyArray<Setting>, given: FlagValues) =>
+/** A value, and the flag or variable that gave it. */
+export interface Spelled<A = unknown> {
+  readonly value: A
+  readonly place: string
+}
+
+/** The values that were given by a flag or else by its variable. */
+export const spelledOf = (
+  settings: ReadonlyArray<Setting>,
+  given: FlagValues
+): Effect.Effect<ReadonlyMap<Setting, Spelled>, CommandFailed | Config.ConfigError> =>
   Effect.gen(function* () {
-    const values: Record<string, unknown> = {}
+    const spelled = new Map<Setting, Spelled>()
     for (const one of settings) {
-      const value = one.flag === undefined ? yield* one.read : given[one.flag]!
-      if (one.key === undefined || Option.isNone(value)) continue
-      const [name, part] = one.key.split(".") as [string, string?]
-      if (part === undefined) values[name] = value.value
-      else values[name] = { ...(values[name] as object | undefined), [part]: value.value }
+      const { expected, flag, isHidden, read, variable } = one
+      const ofFlag = flag === undefined ? Option.none() : given[flag]!
+      const place = Option.isSome(ofFlag) ? `--${flag}` : variable
+      const raw = Option.isSome(ofFlag) ? ofFlag : yield* Config.option(Config.String(variable))
+      if (Option.isNone(raw)) continue
+      const value = read(raw.value)
+      if (value === undefined) {
+        const shown = isHidden ? "" : `${JSON.stringify(String(raw.value))} does not fit. `
+        return yield* wrongUsage(`${place}: ${shown}It must be ${expected}.`)
+      }
+      spelled.set(one, { value, place })
     }
-    return values
+    return spelled
   })
+
+/** Puts what was given at its place, as the file would have it. */
+export const valuesOf = (
+  spelled: ReadonlyMap<Setting, Spelled>
+): Readonly<Record<string, unknown>> => {
+  const values: Record<string, unknown> = {}
+  for (const [{ key }, { value }] of spelled) {
+    if (key === undefined) continue
+    const [name, part] = key.split(".") as [string, string?]
+    values[name] =
+      part === undefined ? value : { ...(values[name] as object | undefined), [part]: value }
+  }
+  return values
+}

@@ -14,6 +14,7 @@ import { CounterWindow } from "../../server/internal/bus/counterWindow.ts"
 import { maxOff } from "../../server/internal/bus/dayKey.ts"
 import { Notices } from "../../server/internal/notices.ts"
 import * as metrics from "../../server/internal/metrics.ts"
+import { natsDropReasons } from "../../server/internal/tally.ts"
 import type { Connection } from "./connection.ts"
 import { frameBytes, newSender, seal, unseal } from "./sealing.ts"
 import { prefixOf } from "./subjects.ts"
@@ -70,11 +71,7 @@ export const make = (
       const line = Effect.logWarning(drops[reason])
       runFork(Effect.annotateLogs(line, "component", "effect-realtime nats"))
     }
-    const dropped = yield* metrics.countBy(metrics.natsDropped, "reason", [
-      "forged",
-      "late",
-      "replayed"
-    ])
+    const dropped = yield* metrics.countBy(metrics.natsDropped, "reason", natsDropReasons)
 
     /** Whether it is the first frame of its sender with this number. */
     const isNew = (of: string, number: number): boolean => {

@@ -20,6 +20,7 @@ import * as OutboxReader from "../../server/OutboxReader.ts"
 import * as PgNodeBus from "../../server/PgNodeBus.ts"
 import * as PgNotificationSource from "../../server/PgNotificationSource.ts"
 import type { Options } from "../Options.ts"
+import type { Parts } from "./awaited.ts"
 
 /** The options that concern the database. */
 type Given = Pick<
@@ -40,6 +41,18 @@ type Given = Pick<
   readonly bus?: BusOptions | undefined
 }
 
+/** The parts of the layer below. */
+export const partsOf = (
+  { listenUrl, nodes, wake }: Given,
+  channels: ReadonlyArray<Channel.Definition>,
+  control: boolean
+): Parts => {
+  const reader = channels.some(keeps)
+  const alone = wake === "poll" && listenUrl === undefined && reader && !channels.some(listens)
+  const nats = nodes !== undefined
+  return { link: !alone, reader, bus: control || nats, nats }
+}
+
 /** `sockets` holds those of the pool while they are open. */
 export const databaseLayer = (
   databaseUrl: string,
@@ -52,8 +65,7 @@ export const databaseLayer = (
   const { maxMemoryAge, maxMemoryBytes, maxMemoryEvents } = options
   const { maxReplayMemory, maxReplayQueue, maxReplays } = options
   const direct = listenUrl === undefined ? undefined : Redacted.make(listenUrl)
-  const reads = channels.some(keeps)
-  const alone = wake === "poll" && listenUrl === undefined && reads && !channels.some(listens)
+  const { bus: hasBus, link: listening, reader: reads } = partsOf(options, channels, control)
   const link = PgNotificationSource.layer({ listenUrl: direct, startPatience })
   const { connection } = Result.getOrThrow(secured({ url: Redacted.make(databaseUrl) }))
   const pool = PgClient.layer({
@@ -84,12 +96,12 @@ export const databaseLayer = (
       (Layer.empty as unknown as ReturnType<typeof OutboxReader.layer>)
   if (nodes !== undefined) {
     const reader = reads ? Layer.provideMerge(outbox, nodes.feed) : outbox
-    const source = alone ? Layer.empty : nodes.source.pipe(Layer.provide([link, reader]))
+    const source = listening ? nodes.source.pipe(Layer.provide([link, reader])) : Layer.empty
     return Layer.merge(source, reader).pipe(Layer.provideMerge(nodes.bus), Layer.provideMerge(pool))
   }
-  const source = alone ? Layer.empty : link
+  const source = listening ? link : Layer.empty
   // Without a link it fails with its own error.
-  const bus = control
+  const bus = hasBus
     ? (PgNodeBus.layer(options.bus) as Layer.Layer<never, PgNodeBus.StartError, PgClient.PgClient>)
     : Layer.empty
   return bus.pipe(Layer.provideMerge(Layer.merge(source, outbox)), Layer.provideMerge(pool))

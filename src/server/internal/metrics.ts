@@ -204,10 +204,13 @@ export const readerLag = gauge(
   "Seconds since the reader of the outbox stood at the present"
 )
 
-/** Age of the event that a consumer of this node handles, the oldest of all of them; 0 while they wait. */
+/**
+ * Age of the event that a consumer of this node handles, or at which it failed, the oldest of all of them; 0 while
+ * they wait.
+ */
 export const consumerLag = gauge(
   "effect_realtime_consumer_lag_seconds",
-  "Age of the event that the slowest consumer handles"
+  "Age of the event that the slowest consumer handles, or at which it failed"
 )
 
 /**

@@ -5,6 +5,7 @@
  * process that have the same registry of metrics share one tally, so that their numbers add up. The series
  * are there from the start, with 0: a reason that was not seen yet is no hole in a graph.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
@@ -61,6 +62,25 @@ const resetReasons = [
   "memory"
 ] as const
 
+/** Why the bus drops what it received, or has to send. */
+export const busDropReasons = [
+  "forged",
+  "late",
+  "replayed",
+  "over",
+  "malformed",
+  "incomplete",
+  "too-large",
+  "full",
+  "unsent"
+] as const
+
+/** Why a node drops what it received over NATS. */
+export const natsDropReasons = ["forged", "late", "replayed"] as const
+
+/** What becomes of a tick of the elected reader. */
+export const feedOutcomes = ["fed", "repaired", "refused"] as const
+
 /** The deliveries with events. */
 const withEvents = ["live", "durable", "volatile"] as const
 const deliveries = [...withEvents, "presence"] as const
@@ -108,6 +128,28 @@ const seldom = [
   metrics.volatileDropped
 ]
 
+/** Work of a consumer that is not done. */
+export interface InHand {
+  /** When its first event was written, in milliseconds since 1970. */
+  readonly at: number
+  /** Where the consumer stands before it, as the database has it. */
+  readonly cursor: string | undefined
+}
+
+/** Seconds since a time in milliseconds since 1970. */
+export const secondsSince = (clock: Clock.Clock, at: number): number =>
+  Math.max(0, clock.currentTimeMillisUnsafe() - at) / 1000
+
+/** Those that say what is true of a node also where it has no such part: 0. */
+const ofAnyNode = [
+  "sessions",
+  "subscriptions",
+  "mailboxBytes",
+  "consumerLag",
+  "presenceSeats",
+  "busNodes"
+] as const
+
 export class Tally {
   eventsOut = 0
   bytesIn = 0
@@ -121,6 +163,8 @@ export class Tally {
   readonly batchEvents = new Distribution(metrics.batchBounds)
   readonly deliverySeconds = new Distribution(metrics.secondBounds)
   readonly replaySeconds = new Distribution(metrics.secondBounds)
+  /** Consumers that failed and were not started again, by what names them. */
+  readonly failedConsumers = new Map<string, InHand>()
   readonly #context: Context.Context<never> | undefined
   readonly #parts = new Map<keyof typeof gauges, Set<() => number>>()
 
@@ -138,6 +182,14 @@ export class Tally {
         Metric.withAttributes<number, unknown>(metric, { lease }).modifyUnsafe(0, context)
       }
     }
+    this.#zeros(metrics.busDropped, "reason", busDropReasons)
+    this.#zeros(metrics.feedTicks, "outcome", feedOutcomes)
+    this.#zeros(metrics.natsDropped, "reason", natsDropReasons)
+    for (const name of ofAnyNode) this.#partsOf(name)
+    const clock = Context.get(context, Clock.Clock)
+    this.#partsOf("consumerLag").add(() =>
+      Math.max(0, ...Array.from(this.failedConsumers.values(), ({ at }) => secondsSince(clock, at)))
+    )
     this.#count(metrics.eventsOut, () => this.eventsOut)
     this.#count(metrics.bytesIn, () => this.bytesIn)
     this.#count(metrics.bytesOut, () => this.bytesOut)
@@ -158,18 +210,7 @@ export class Tally {
   /** Shows a value, read at each scrape, until the scope closes. */
   show(name: keyof typeof gauges, read: () => number): Effect.Effect<void, never, Scope.Scope> {
     return Effect.acquireRelease(
-      Effect.sync(() => {
-        let parts = this.#parts.get(name)
-        if (parts === undefined) {
-          parts = new Set()
-          this.#parts.set(name, parts)
-          const [metric] = gauges[name]
-          if (this.#context !== undefined) {
-            register(metric, this.#context, () => ({ value: this.read(name) ?? 0 }))
-          }
-        }
-        parts.add(read)
-      }),
+      Effect.sync(() => void this.#partsOf(name).add(read)),
       () => Effect.sync(() => void this.#parts.get(name)?.delete(read))
     )
   }
@@ -179,6 +220,26 @@ export class Tally {
     const parts = this.#parts.get(name)
     if (parts === undefined || parts.size === 0) return undefined
     return ways[gauges[name][1]](Array.from(parts, (read) => read()))
+  }
+
+  #partsOf(name: keyof typeof gauges): Set<() => number> {
+    let parts = this.#parts.get(name)
+    if (parts === undefined) {
+      parts = new Set()
+      this.#parts.set(name, parts)
+      const [metric] = gauges[name]
+      if (this.#context !== undefined) {
+        register(metric, this.#context, () => ({ value: this.read(name) ?? 0 }))
+      }
+    }
+    return parts
+  }
+
+  /** For counters that others update. */
+  #zeros(metric: Metric.Counter<number>, label: string, values: ReadonlyArray<string>): void {
+    for (const value of values) {
+      Metric.withAttributes(metric, { [label]: value }).updateUnsafe(0, this.#context!)
+    }
   }
 
   #count(metric: Metric.Counter<number>, read: () => number): void {

@@ -25,6 +25,16 @@ export const inSpan =
         : Effect.useSpan(name, options(), (span) => Effect.withParentSpan(effect, span))
     )
 
+/** Runs work of the node itself, such as its upkeep: neither it nor its statements make a span. */
+export const untraced: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R> =
+  Effect.withTracerEnabled(false)
+
+/** Runs a read whose statements make spans below the span of its caller only, and no trace of their own. */
+export const belowCaller = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Effect.context<never>(), (context) =>
+    Context.getOrUndefined(context, Tracer.ParentSpan) === undefined ? untraced(effect) : effect
+  )
+
 /** Ends a span; a second call does nothing. */
 export type EndSpan = <A, E>(exit: Exit.Exit<A, E>) => Effect.Effect<void>
 

@@ -2,8 +2,20 @@
 import { Effect, Queue } from "effect"
 import { createRealtimeClient } from "effect-realtime/client"
 import { SignJWT } from "jose"
+import type { Served } from "../../../src/bin/gateway/access.ts"
+import { definitionOf, type Described, needsOf } from "../../../src/bin/gateway/channels.ts"
+import type * as Config from "../../../src/bin/gateway/config.ts"
+import { planned } from "../../../src/bin/gateway/watches.ts"
 import { execute, TestDatabase } from "../../support/database.ts"
 import { start } from "./run.ts"
+
+/** A table as a gateway serves it that is the first to watch it. */
+export const servedTable = (name: string, config: Config.Table, described: Described): Served => {
+  const place = `tables.${name}`
+  const plan = planned(needsOf(place, name, config, described), undefined, "realtime")
+  const definition = definitionOf(place, name, config, described, plan.serves)
+  return { definition, read: config.read, publish: undefined }
+}
 
 export const secret = "0123456789abcdef0123456789abcdef"
 

@@ -14,7 +14,7 @@ import {
 import { TerminalCapabilities } from "effect/cli"
 import { format } from "node:util"
 import { codeOf, run } from "../../../src/bin/main.ts"
-import { exitCodes, OnSignal } from "../../../src/bin/shared/exit.ts"
+import { type Ending, exitCodes, OnSignal } from "../../../src/bin/shared/exit.ts"
 
 interface Options {
   readonly stdin?: string
@@ -55,7 +55,7 @@ export const start = (args: ReadonlyArray<string>, options?: Options) =>
         err.push(`${format(...(texts as [unknown]))}\n`)
       }
     }
-    const onSignal = { code: exitCodes.interrupted as number }
+    const onSignal: Ending = { code: exitCodes.interrupted, isServer: false }
     const fiber = yield* run(args).pipe(
       Effect.provide(
         Layer.mergeAll(

@@ -9,6 +9,6 @@ export const Pointers = Channel.family(
   { delivery: "volatile", publish: true, latestBy: "user" }
 )
 export const Kept = Channel.make("kept", Schema.Struct({ n: Schema.Int }), { delivery: "durable" })
-export const Board = Channel.presence("board", Schema.Struct({ user: Schema.String }))
+const Board = Channel.presence("board", Schema.Struct({ user: Schema.String }))
 
 export const channels = [Pointers, Kept, Board] as const

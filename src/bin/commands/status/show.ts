@@ -12,7 +12,7 @@ import * as NotifyCarrier from "../../../server/internal/bus/notifyCarrier.ts"
 import * as PgNotificationSource from "../../../server/PgNotificationSource.ts"
 import { inDatabase, type Place, sentenceOf } from "../../shared/database.ts"
 import { type NatsGiven, natsSettings, overNats } from "../../shared/nats.ts"
-import { type FlagValues, valuesOf } from "../../shared/setting.ts"
+import { type FlagValues, spelledOf, valuesOf } from "../../shared/setting.ts"
 import { untilSignal } from "../../shared/exit.ts"
 import { styles } from "../../shared/styles.ts"
 import { looking, type Over, type Seen } from "./look.ts"
@@ -49,7 +49,9 @@ const printer = ({ json, watch }: ShowOptions) =>
 
 /** The bus over PostgreSQL, or over NATS where its servers are given. */
 const overOf = Effect.fnUntraced(function* ({ listen, nats, schema }: ShowOptions) {
-  const { nats: given } = (yield* valuesOf(natsSettings, nats)) as { readonly nats?: NatsGiven }
+  const { nats: given } = valuesOf(yield* spelledOf(natsSettings, nats)) as {
+    readonly nats?: NatsGiven
+  }
   if (given === undefined) {
     const source = yield* PgNotificationSource.make({
       startPatience,

@@ -51,7 +51,12 @@ export const prove = (
   }).pipe(
     Effect.catchCause((cause) => {
       const error = Cause.squash(cause)
-      if (error instanceof AuthRefused) return Effect.fail(refusal(error.code, error.message))
+      if (error instanceof AuthRefused) {
+        const { code, message, why } = error
+        return Effect.fail(
+          why === undefined ? refusal(code, message) : { ...refusal(code, message), why }
+        )
+      }
       // Other failures are only for the operator.
       return Effect.andThen(
         say("authenticate failed", cause),

@@ -24,7 +24,7 @@ import {
 } from "../../NodeBus.ts"
 import * as metrics from "../metrics.ts"
 import { Defects, Notices } from "../notices.ts"
-import { tally as tallyOfFiber } from "../tally.ts"
+import { busDropReasons, tally as tallyOfFiber } from "../tally.ts"
 import { Outage } from "../outage.ts"
 import type { BusTimes } from "./busOptions.ts"
 import type { Carrier } from "./carrier.ts"
@@ -67,19 +67,7 @@ const maxDoubted = 64
 /** Milliseconds between two reads of the keys because of a text. */
 const doubtEvery = 1000
 
-/** Why the bus drops what it received, or has to send. */
-const dropReasons = [
-  "forged",
-  "late",
-  "replayed",
-  "over",
-  "malformed",
-  "incomplete",
-  "too-large",
-  "full",
-  "unsent"
-] as const
-type DropReason = (typeof dropReasons)[number]
+type DropReason = (typeof busDropReasons)[number]
 
 /** What the log says of what the bus drops. The other reasons are usual. */
 const drops: { readonly [Reason in DropReason]?: string } = {
@@ -127,7 +115,7 @@ export const make = (
     const say = (reason: string, line: string): void => {
       if (said.due(reason, mono()) !== undefined) log(line)
     }
-    const count = yield* metrics.countBy(metrics.busDropped, "reason", dropReasons)
+    const count = yield* metrics.countBy(metrics.busDropped, "reason", busDropReasons)
     const dropped = (reason: DropReason, more = 1): void => {
       count(reason, more)
       const line = drops[reason]

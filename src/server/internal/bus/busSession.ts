@@ -24,6 +24,7 @@ import type { SourceState } from "../../NotificationSource.ts"
 import * as PgLink from "../link/pgLink.ts"
 import { sqlMessage } from "../link/sqlState.ts"
 import * as Reconnecting from "../reconnecting.ts"
+import { untraced } from "../tracing.ts"
 
 /** How long the database may take to send a text, less than the bus waits for it. */
 const patience = Duration.seconds(4)
@@ -40,8 +41,8 @@ export const make = (
   link: SubscriptionRef.SubscriptionRef<SourceState>
 ): Effect.Effect<Notify, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const pooled: Notify = (channel, text) => sql.unsafe(statement, [channel, text])
-    /** The bus does not wait longer: the end of a query on a dead connection takes seconds. */
+    const pooled: Notify = (channel, text) => untraced(sql.unsafe(statement, [channel, text]))
+    /** The bus may go on before the query ends: on a dead connection that takes seconds. */
     const pooledApart: Notify = (channel, text) =>
       pooled(channel, text).pipe(
         Effect.timeoutOption(patience),

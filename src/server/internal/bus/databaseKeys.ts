@@ -18,6 +18,7 @@ import { openStatement } from "../sql/identity.ts"
 import { objects } from "../sql/objects.ts"
 import { schemaVersion } from "../sql/schema.ts"
 import { SchemaName } from "../sql/schemaName.ts"
+import { untraced } from "../tracing.ts"
 import type { Keys } from "./bus.ts"
 import { BusForbidden } from "./busErrors.ts"
 import type { Secrets } from "./dayKey.ts"
@@ -53,6 +54,7 @@ export const make = (
     })
 
     const read = client.unsafe<SecretsRow>(secretsStatement(openStatement)).pipe(
+      untraced,
       Effect.timeout(timeout),
       Effect.tap(([row]) =>
         Effect.sync(() => {

@@ -12,6 +12,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import * as PgLink from "../link/pgLink.ts"
 import { objects } from "../sql/objects.ts"
 import { SchemaName } from "../sql/schemaName.ts"
+import { untraced } from "../tracing.ts"
 
 /** Milliseconds. */
 const poolPatience = 1000
@@ -27,7 +28,9 @@ export const make = (sql: PgClient): Effect.Effect<Read> =>
     const client = yield* objects(sql)
     const schema = yield* SchemaName
     const secured = PgLink.secured(sql.config)
-    if (Result.isFailure(secured)) return (text, params) => client.unsafe(text, params)
+    if (Result.isFailure(secured))
+      return <Row extends object>(text: string, params: ReadonlyArray<unknown>) =>
+        untraced(client.unsafe<Row>(text, params))
     const beside = (text: string, params: ReadonlyArray<unknown>) =>
       PgLink.open({
         connection: secured.success.connection,
@@ -43,7 +46,7 @@ export const make = (sql: PgClient): Effect.Effect<Read> =>
       )
     return <Row extends object>(text: string, params: ReadonlyArray<unknown>) =>
       Effect.raceFirst(
-        client.unsafe<Row>(text, params),
+        untraced(client.unsafe<Row>(text, params)),
         Effect.delay(beside(text, params), poolPatience) as Effect.Effect<ReadonlyArray<Row>>
       )
   })

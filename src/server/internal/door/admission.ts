@@ -13,7 +13,7 @@ import type { DoorOptions } from "../../ServerOptions.ts"
 import { isNear, networkOf, readAddress } from "./address.ts"
 import { Bucket } from "../limits/tokenBucket.ts"
 import { originOf, type ResolvedLimits } from "../limits/limits.ts"
-import { quoted } from "../limits/boundedLog.ts"
+import { type OriginWords, quoted } from "../limits/boundedLog.ts"
 
 export interface UpgradeRefusal {
   readonly status: 400 | 403 | 404 | 429 | 503
@@ -88,19 +88,19 @@ export class Admission {
   }
 
   /** The sentence for the operator about a rejected origin. */
-  originFault(request: IncomingMessage): string {
+  originFault(request: IncomingMessage, { origins, trustProxy }: OriginWords): string {
     const { origin } = request.headers
     const page = `A page of origin ${quoted(origin)} was refused with 403`
     if (this.#origins instanceof Set) {
-      return `${page}: it is not in the option origins (${[...this.#origins].join(", ")}). Name it there if it is yours`
+      return `${page}: it is not in ${origins} (${[...this.#origins].join(", ")}). Name it there if it is yours`
     }
     const forwarded = this.#proxies > 0 && request.headers["x-forwarded-host"] !== undefined
     const host = `${forwarded ? "X-Forwarded-Host" : "Host"} of the request is ${quoted(this.#hostOf(request))}`
     const cure =
       this.#proxies > 0
         ? "Let the outermost proxy of yours send X-Forwarded-Host"
-        : "If a proxy of yours rewrites Host, let it send X-Forwarded-Host and set trustProxy to the number of your proxies"
-    return `${page}: it is not this server's origin, because the ${host}. ${cure}; if the page is served from elsewhere, name its origin in the option origins`
+        : `If a proxy of yours rewrites Host, let it send X-Forwarded-Host and set ${trustProxy} to the number of your proxies`
+    return `${page}: it is not this server's origin, because the ${host}. ${cure}; if the page is served from elsewhere, name its origin in ${origins}`
   }
 
   /** Counts a session of an address. */

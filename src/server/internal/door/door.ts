@@ -38,6 +38,7 @@ import { PublishKeys } from "../session/publishKeys.ts"
 import * as Bucket from "../limits/tokenBucket.ts"
 import * as Registry from "../session/registry.ts"
 import { pathOf, withoutSlash } from "./claimedPaths.ts"
+import { LogWords } from "../limits/boundedLog.ts"
 import { Defects } from "../notices.ts"
 import { refusalReasons, Voice } from "../limits/refusalLog.ts"
 import { Revocations } from "../auth/revocations.ts"
@@ -179,14 +180,14 @@ export const make = <I, R>(
         )
       )
 
-    const voice = new Voice(limits)
+    const voice = new Voice(limits, yield* LogWords)
     const reasons = new Set(refusalReasons)
     const count = yield* metrics.countBy(metrics.refused, "reason", refusalReasons)
-    const countRefused = (reason: string, most?: number): void => {
+    const countRefused = (reason: string, most?: number, why?: string): void => {
       count(reasons.has(reason) ? reason : "other")
       // While the source is down, every wait for it times out, and the source itself logs its loss.
       if (reason === "sourceTimeout" && !sourceIsUp) return
-      const line = voice.refused(reason, now(), most)
+      const line = voice.refused(reason, now(), most, why)
       if (line !== undefined) runFork(line)
     }
 
@@ -381,8 +382,8 @@ export const make = <I, R>(
         const address = admission.addressOf(request)
         const refused = admission.refusal(request, address, sessions.size, draining, now())
         if (refused?.status === 403) {
-          const line = voice.origin(String(request.headers.origin), now(), () =>
-            admission.originFault(request)
+          const line = voice.origin(String(request.headers.origin), now(), (words) =>
+            admission.originFault(request, words)
           )
           if (line !== undefined) runFork(line)
         }

@@ -14,6 +14,7 @@ import { randomUUID } from "node:crypto"
 import type { Feed, FeedCarrier } from "../../FeedCarrier.ts"
 import { Notices } from "../notices.ts"
 import * as metrics from "../metrics.ts"
+import { feedOutcomes } from "../tally.ts"
 import type { Leases, NodeLease } from "../outbox/lease.ts"
 import type { Look } from "../outbox/look.ts"
 import type { Pace } from "../outbox/lookSchedule.ts"
@@ -172,10 +173,9 @@ export const make = (
     }
 
     const counted = { fed: 0, repaired: 0, refused: 0 }
-    const outcomes = ["fed", "repaired", "refused"] as const
-    const countTicks = yield* metrics.countBy(metrics.feedTicks, "outcome", outcomes)
+    const countTicks = yield* metrics.countBy(metrics.feedTicks, "outcome", feedOutcomes)
     const count = (): void => {
-      for (const outcome of outcomes) {
+      for (const outcome of feedOutcomes) {
         countTicks(outcome, node.counts[outcome] - counted[outcome])
         counted[outcome] = node.counts[outcome]
       }

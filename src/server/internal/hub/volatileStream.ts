@@ -39,21 +39,9 @@ export class VolatileStream implements Sink {
   /** The next batch: the events that wait, else the ones that arrive next. */
   get next(): Effect.Effect<Batch> {
     return Effect.callback<Batch>((resume) => {
-      // Looks in the step that begins to wait: an event may arrive between two steps.
-      const waiting = [...this.#waiting.entries()]
-      if (waiting.length > 0) {
-        this.#waiting = new Newest(limits)
-        return resume(
-          Effect.succeed(
-            new VolatileBatch(
-              this.#view,
-              this.#view.tick,
-              waiting.map(([, { event }]) => event),
-              waiting.map(([key]) => key)
-            )
-          )
-        )
-      }
+      // In one step with the wait, so that no batch arrives between.
+      const waiting = this.#take()
+      if (waiting !== undefined) return resume(Effect.succeed(waiting))
       this.#wake = (batch) => {
         this.#wake = undefined
         resume(Effect.succeed(batch))
@@ -62,5 +50,18 @@ export class VolatileStream implements Sink {
         this.#wake = undefined
       })
     })
+  }
+
+  /** The events that wait; `undefined` if none do. */
+  #take(): Batch | undefined {
+    const waiting = [...this.#waiting.entries()]
+    if (waiting.length === 0) return undefined
+    this.#waiting = new Newest(limits)
+    return new VolatileBatch(
+      this.#view,
+      this.#view.tick,
+      waiting.map(([, { event }]) => event),
+      waiting.map(([key]) => key)
+    )
   }
 }

@@ -2,6 +2,7 @@
  * The log lines about refusals. Metrics count every refusal; these lines name the reason and the cure.
  * `notices.ts` bounds them.
  */
+import * as Context from "effect/Context"
 import { closeCodes } from "../../../Protocol.ts"
 
 /** A limit that is exceeded for so many milliseconds is worth a line. */
@@ -34,6 +35,36 @@ export interface RuleLine {
   readonly text: string
   readonly cure?: string
 }
+
+/** What the options about origins are called. */
+export interface OriginWords {
+  readonly origins: string
+  readonly trustProxy: string
+}
+
+/**
+ * Lines of the log in the words of another program than an application: it has no definitions, callbacks or
+ * options, and its user cannot follow a cure that names them.
+ */
+export interface LogWording {
+  /** The lines by the reason of a refusal, in place of those here. */
+  readonly rules: ReadonlyMap<string, Partial<RuleLine>>
+  /** What raises a limit; `undefined` as here. */
+  readonly raise: ((limit: string) => string) | undefined
+  readonly origin: OriginWords
+}
+
+/** The words of an application. */
+export const usualWords: LogWording = {
+  rules: new Map(),
+  raise: undefined,
+  origin: { origins: "the option origins", trustProxy: "trustProxy" }
+}
+
+/** The words of the program whose door it is. */
+export class LogWords extends Context.Reference<LogWording>("effect-realtime/server/LogWords", {
+  defaultValue: () => usualWords
+}) {}
 
 const rules = new Map<string, RuleLine>([
   [

@@ -7,7 +7,14 @@ import { errorText } from "../../../internal/errorText.ts"
 import { closeCodes, errorCodes } from "../../../Protocol.ts"
 import type { ResolvedLimits } from "./limits.ts"
 import { Notices, sentence, signatureOf } from "../notices.ts"
-import { Crossings, type RuleLine, ruleOf } from "./boundedLog.ts"
+import {
+  Crossings,
+  type OriginWords,
+  type RuleLine,
+  ruleOf,
+  usualWords,
+  type LogWording
+} from "./boundedLog.ts"
 import { isToldByReader, type LimitName, tagOf } from "./refusalText.ts"
 
 /** Milliseconds between two lines about one origin, and how many origins have lines within them. */
@@ -118,6 +125,7 @@ const said = ({ cure, text }: RuleLine, more: number): Effect.Effect<void> =>
 
 export class Voice {
   readonly #limits: ResolvedLimits
+  readonly #words: LogWording
   readonly #rules = new Notices()
   /** Apart from the rules: these have names of channels, and clients choose those. */
   readonly #channels = new Notices()
@@ -125,34 +133,48 @@ export class Voice {
   readonly #origins = new Notices(originMillis, mostOrigins)
   readonly #crossings = new Crossings()
 
-  constructor(limits: ResolvedLimits) {
+  constructor(limits: ResolvedLimits, words: LogWording = usualWords) {
     this.#limits = limits
+    this.#words = words
   }
 
-  /** The log line for a refusal, if one is due. `most`: the limit's value. */
-  refused(reason: string, now: number, most?: number): Effect.Effect<void> | undefined {
+  /** The log line for a refusal, if one is due. `most`: the limit's value; `why`: the reason with its cure. */
+  refused(
+    reason: string,
+    now: number,
+    most?: number,
+    why?: string
+  ): Effect.Effect<void> | undefined {
     const rule = ruleOf(reason)
     if (rule !== undefined) {
-      const more = this.#rules.due(reason, now)
-      return more === undefined ? undefined : said(rule, more)
+      const more = this.#rules.due(why === undefined ? reason : `${reason} ${why}`, now)
+      const line = { ...rule, ...this.#words.rules.get(reason) }
+      return more === undefined
+        ? undefined
+        : said(why === undefined ? line : { ...line, cure: why }, more)
     }
     const limit = described(this.#limits, reason, most)
     if (limit === undefined) return undefined
+    const cure = this.#words.raise?.(reason) ?? limit.cure
     const streak = this.#crossings.crossed(reason, now)
     if (streak === undefined || this.#rules.due(`limit ${reason}`, now) === undefined) {
       return undefined
     }
     const seconds = Math.round((now - streak.since) / 1000)
     return Effect.logWarning(
-      `The limit ${limit.name} was crossed ${streak.times} times in the last ${seconds} s. If honest clients need more, ${limit.cure}.`
+      `The limit ${limit.name} was crossed ${streak.times} times in the last ${seconds} s. If honest clients need more, ${cure}.`
     )
   }
 
   /** The log line for a rejected origin. */
-  origin(origin: string, now: number, fault: () => string): Effect.Effect<void> | undefined {
+  origin(
+    origin: string,
+    now: number,
+    fault: (words: OriginWords) => string
+  ): Effect.Effect<void> | undefined {
     return this.#origins.due(origin.slice(0, 200), now) === undefined
       ? undefined
-      : Effect.logWarning(`${fault()}.`)
+      : Effect.logWarning(`${fault(this.#words.origin)}.`)
   }
 
   /** Logs a rejection by a rule of the application. */
@@ -164,7 +186,7 @@ export class Voice {
   /** Logs a rejection that a change of the server's options would cure. */
   advice(key: string, rule: Required<RuleLine>, now: number): Effect.Effect<void> {
     const more = this.#rules.due(key, now)
-    return more === undefined ? Effect.void : said(rule, more)
+    return more === undefined ? Effect.void : said({ ...rule, ...this.#words.rules.get(key) }, more)
   }
 
   /** Logs a failure, if a line is due. The reader itself logs why the outbox cannot be read. */

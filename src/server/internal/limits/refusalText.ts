@@ -21,6 +21,8 @@ export interface Refusal {
   readonly limit?: LimitName | "replay"
   /** The value of that limit, if only the error carries it. */
   readonly most?: number
+  /** Why, for the log only. */
+  readonly why?: string
 }
 
 /** The name of a limit of a door, of the channels of its node, or of its outbox. */

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import { untraced } from "../tracing.ts"
 import { ListenNotDelivered } from "./databaseRefusal.ts"
 
 /** Time for the notification to arrive, from the answer of `pg_notify`. */
@@ -24,6 +25,7 @@ export const selfTest = (
   onPool: Effect.Effect<void> = Effect.void
 ): Effect.Effect<void, ListenNotDelivered | SqlError | Cause.TimeoutError> =>
   sql`select pg_notify(${name}, '')`.pipe(
+    untraced,
     Effect.timeout(notifyPatience),
     Effect.tapError(() => onPool),
     Effect.andThen(

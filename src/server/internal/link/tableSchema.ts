@@ -11,8 +11,9 @@ import * as SchemaAST from "effect/SchemaAST"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Table } from "../../../ChannelBase.ts"
+import { untraced } from "../tracing.ts"
 
-/** What the database keeps of a watch. */
+/** What the database keeps of a watch: its key and columns as they are now, and the options as they were given. */
 export interface Installed {
   /** The primary key that the table has now. */
   readonly key: ReadonlyArray<string>
@@ -20,24 +21,42 @@ export interface Installed {
   readonly filter?: ReadonlyArray<string> | null
   readonly boundary?: ReadonlyArray<string> | null
   readonly columns?: ReadonlyArray<string> | null
+  readonly old?: boolean
+  readonly level?: "row" | "statement"
+  readonly max_bytes?: number
+  readonly always?: boolean
+  readonly insert?: string | null
+  readonly update?: string | null
+  readonly delete?: string | null
 }
+
+/** The columns whose values are beside each event. */
+export const keptBy = ({ boundary, by, filter }: Omit<Installed, "key">): ReadonlySet<string> =>
+  new Set([...(by ?? []), ...(filter ?? []), ...(boundary ?? [])])
 
 const listed = (names: ReadonlyArray<string>): string => `[${names.join(", ")}]`
 
-/** In which options a watch differs from its definition. */
+/**
+ * In which options a watch differs from its definition. A watch that keeps more columns than the definition
+ * filters by serves it as well: another program filters by those.
+ */
 export const differences = (table: Table, installed: Installed): ReadonlyArray<string> => {
-  const differs = (option: keyof Installed, order: (names: ReadonlyArray<string>) => unknown) => {
+  type Option = "boundary" | "by" | "columns" | "filter" | "key"
+  const kept = keptBy(installed)
+  const differs = (option: Option, order: (names: ReadonlyArray<string>) => unknown) => {
     const [wanted, found] = [table[option] ?? [], installed[option] ?? []]
     return String(order(wanted)) === String(order(found))
       ? []
       : [`${option} is ${listed(found)} there and ${listed(wanted)} in the definition`]
   }
   const sorted = (names: ReadonlyArray<string>) => names.toSorted()
+  const lacks = (option: "boundary" | "filter") =>
+    table[option].every((column) => kept.has(column)) ? [] : differs(option, sorted)
   return [
     // The order of the values in the name of a route.
     ...differs("by", (names) => names),
-    ...differs("filter", sorted),
-    ...differs("boundary", sorted),
+    ...lacks("filter"),
+    ...lacks("boundary"),
     ...differs("columns", sorted),
     ...differs("key", sorted)
   ]
@@ -118,7 +137,7 @@ export const mismatches = (
 ): Effect.Effect<ReadonlyArray<string>, SqlError> => {
   const ast = SchemaAST.toEncoded(Schema.toCodecJson(row).ast)
   if (!SchemaAST.isObjects(ast)) return Effect.succeed([])
-  return Effect.map(client.unsafe<Column>(columnsStatement, [rel]), (found) => {
+  return Effect.map(untraced(client.unsafe<Column>(columnsStatement, [rel])), (found) => {
     const byName = new Map(found.map((column) => [column.name, column]))
     return ast.propertySignatures.flatMap(({ name, type }) => {
       const column = byName.get(String(name))

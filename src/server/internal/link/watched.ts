@@ -15,9 +15,11 @@ import { Defects } from "../notices.ts"
 import { objects } from "../sql/objects.ts"
 import { SchemaName } from "../sql/schemaName.ts"
 import { onlyState } from "../sql/state.ts"
+import { untraced } from "../tracing.ts"
 import { differences, type Installed, mismatches } from "./tableSchema.ts"
 
-interface WatchedTable {
+/** A watched table. */
+export interface WatchedTable {
   readonly channel: string
   readonly table: string
   readonly delivery: Delivery
@@ -34,7 +36,10 @@ where n.nspname = 'realtime' and c.relname = 'watched'
 const watched = `select channel, rel::text as table, delivery, rel::oid::int8::float8 as rel,
   definition || jsonb_build_object('key', array(select a.attname::text from pg_index i
     join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey[0:i.indnkeyatts - 1])
-    where i.indrelid = w.rel and i.indisprimary)) as definition
+    where i.indrelid = w.rel and i.indisprimary),
+    -- A renamed column has its new name here.
+    'columns', case when w.columns is not null then array(select a.attname::text from pg_attribute a
+      where a.attrelid = w.rel and a.attnum = any(w.columns) and not a.attisdropped order by a.attnum) end) as definition
 from realtime.watched w`
 
 /** The watched tables; `undefined` where nothing is installed or the role may not read it. */
@@ -45,7 +50,7 @@ export const tables = (
     const client = yield* objects(sql)
     if ((yield* client.unsafe(readable)).length === 0) return undefined
     return yield* client.unsafe<WatchedTable>(watched)
-  })
+  }).pipe(untraced)
 
 export interface Watched {
   /** Reads the tables once. Never fails, and takes 2 s at most. */
@@ -243,6 +248,7 @@ export const looking = (sql: SqlClient): Effect.Effect<void, never, Scope.Scope>
       Effect.andThen(Effect.sleep(every)),
       Effect.forever,
       Effect.annotateLogs("component", "effect-realtime tables"),
+      untraced,
       Effect.forkScoped,
       Effect.asVoid
     )

@@ -27,8 +27,8 @@ import { formatPosition, whole } from "./position.ts"
 import { objects } from "../sql/objects.ts"
 import { Outage } from "../outage.ts"
 import * as Reconnecting from "../reconnecting.ts"
-import { tally } from "../tally.ts"
-import { inSpan, linksTo } from "../tracing.ts"
+import { secondsSince, tally } from "../tally.ts"
+import { inSpan, linksTo, untraced } from "../tracing.ts"
 
 /**
  * The name belongs to a consumer of another channel.
@@ -143,7 +143,7 @@ export const consumeItems = <E, R>(
         return yield* new ConsumerConflict({ name, channel, other: row.channel })
       }
       return row?.cursor
-    })
+    }).pipe(untraced)
 
     const move = <E2, R2>(from: string, to: string, work: Effect.Effect<void, E2, R2>) =>
       sql.withTransaction(
@@ -164,13 +164,22 @@ export const consumeItems = <E, R>(
       )
 
     const clock = yield* Clock.Clock
-    /** When the first event of the batch in hand was written, in milliseconds since 1970. */
-    let handled: number | undefined
+    const counted = yield* tally
+    /** Names it beside other consumers of the process. */
+    const itself = JSON.stringify([name, channel])
+    /** Until it is handled, also by a later start of this consumer or by another worker. */
+    let inHand = counted.failedConsumers.get(itself)
+    counted.failedConsumers.delete(itself)
+    /** Whether another worker may have the lease, and so come on in the place of this one. */
+    let waits = false
+    yield* counted.show("consumerLag", () =>
+      inHand === undefined || waits ? 0 : secondsSince(clock, inHand.at)
+    )
 
     let warned = false
     /** Ends the transaction of a worker that lost the lease. */
     const evict = Effect.catchIf(
-      client.unsafe(evictStatement, [name]),
+      untraced(client.unsafe(evictStatement, [name])),
       (error) => sqlState(error) === forbidden,
       () => {
         const known = warned
@@ -207,6 +216,7 @@ export const consumeItems = <E, R>(
     ) =>
       Effect.gen(function* () {
         let cursor = yield* load
+        if (inHand?.cursor !== cursor) inHand = undefined
         yield* Stream.runForEach(reader.batches(channel, { from: cursor }), (item) =>
           Effect.gen(function* () {
             // The lease's end interrupts this.
@@ -219,10 +229,15 @@ export const consumeItems = <E, R>(
                   : onGap === undefined
                     ? Effect.fail(new ConsumerGap({ name, channel, reason: item.reason }))
                     : onGap(item)
-            handled = item._tag === "Batch" ? item.events[0]?.at : undefined
+            if (item._tag === "Batch") inHand = { at: item.events[0]!.at, cursor }
+            // A gap has no time of its own.
+            if (item._tag === "Gap") inHand ??= { at: clock.currentTimeMillisUnsafe(), cursor }
             const moved = move(cursor ?? item.cursor, item.cursor, work)
-            yield* hands.withPermit(item._tag === "Position" ? moved : traced(item)(moved))
-            handled = undefined
+            yield* hands.withPermit(
+              item._tag === "Position" ? untraced(moved) : traced(item)(moved)
+            )
+            inHand = undefined
+            counted.failedConsumers.delete(itself)
             cursor = item.cursor
             yield* onUp
           })
@@ -249,13 +264,12 @@ export const consumeItems = <E, R>(
       Effect.gen(function* () {
         // A conflict shows also where another worker has the lease.
         yield* load
-        yield* (yield* tally).show("consumerLag", () =>
-          handled === undefined ? 0 : Math.max(0, clock.currentTimeMillisUnsafe() - handled) / 1000
-        )
+        waits = reader.lease !== undefined
         const lease = yield* reader.lease?.(`${consumerLease}${name}`) ?? Effect.succeed(undefined)
+        waits = false
         const hands = yield* Semaphore.make(1)
         // A batch that failed must commit first.
-        if (handled === undefined) yield* onUp
+        if (inHand === undefined) yield* onUp
         yield* Effect.raceFirst(
           rounds(lease, hands, onUp),
           lease === undefined ? Effect.never : Effect.andThen(lease.lost, hands.take(1))
@@ -274,5 +288,13 @@ export const consumeItems = <E, R>(
         return Effect.failCause(cause as Cause.Cause<E | ConsumerError>)
       }
       return Effect.succeed({ reason: sqlMessage(passing) })
-    })
-  })
+    }).pipe(
+      Effect.onError((cause) =>
+        Effect.sync(() => {
+          if (Cause.hasInterruptsOnly(cause)) return
+          const at = clock.currentTimeMillisUnsafe()
+          counted.failedConsumers.set(itself, inHand ?? { at, cursor: undefined })
+        })
+      )
+    )
+  }).pipe(Effect.scoped)

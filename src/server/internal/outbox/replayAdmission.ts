@@ -82,6 +82,8 @@ export class ReplayAdmission {
           }
         }
         this.#waiting.add(one)
+        // Another replay may have left since.
+        this.#next()
         return Effect.sync(() => {
           // The replays behind it may be smaller.
           if (this.#waiting.delete(one)) this.#next()

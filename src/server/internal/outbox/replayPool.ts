@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 import { isSqlError } from "effect/sql/SqlError"
 import { objects } from "../sql/objects.ts"
+import { belowCaller } from "../tracing.ts"
 import { ReplayError } from "./outboxErrors.ts"
 import { ReplayAdmission, type ReplayLimits } from "./replayAdmission.ts"
 
@@ -38,6 +39,7 @@ export const make = (
     const client = yield* objects(sql)
     const ask: ReplayPool["ask"] = (channel, statement, args, parse) =>
       client.unsafe<Answered>(statement, args).pipe(
+        belowCaller,
         Effect.flatMap((rows) => Effect.try({ try: () => parse(rows), catch: (cause) => cause })),
         // In a transaction of the caller the answer would be as of its snapshot, and the subscriber would
         // miss later messages without a gap.

@@ -14,6 +14,7 @@ import type { Take } from "./outbox.ts"
 import { sqlMessage } from "../link/sqlState.ts"
 import { Outage } from "../outage.ts"
 import { objects } from "../sql/objects.ts"
+import { untraced } from "../tracing.ts"
 
 /** Messages deleted in one transaction, which takes a few milliseconds. */
 const batch = 1000
@@ -90,6 +91,7 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
       ),
       Effect.forever({ disableYield: true }),
       Effect.annotateLogs("component", "effect-realtime upkeep"),
+      untraced,
       Effect.forkScoped
     )
     return { due: (take, retention) => void Queue.offerUnsafe(turns, { take, retention }) }

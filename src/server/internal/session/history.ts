@@ -104,9 +104,11 @@ export class Histories {
     return Effect.suspend(() =>
       mailbox.blocked
         ? Effect.flatMap(
-            Effect.callback<void>((resume) =>
-              Effect.sync(mailbox.onFree(() => resume(Effect.void)))
-            ),
+            Effect.callback<void>((resume) => {
+              // It may take bytes since.
+              if (!mailbox.blocked) return resume(Effect.void)
+              return Effect.sync(mailbox.onFree(() => resume(Effect.void)))
+            }),
             // The socket may be full again by now.
             () => this.#drained()
           )

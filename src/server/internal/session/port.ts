@@ -79,7 +79,7 @@ export class Port<Frame = unknown> {
   }
 
   sendError(id: number | undefined, refused: Refusal): void {
-    this.context.refused(refused.limit ?? refused.code, refused.most)
+    this.context.refused(refused.limit ?? refused.code, refused.most, refused.why)
     this.send(errorFrame(refused, id))
   }
 

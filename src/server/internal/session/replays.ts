@@ -38,6 +38,8 @@ export class Replays {
       return turn.held
         ? Effect.void
         : Effect.callback<void>((resume) => {
+            // Another replay may have left since.
+            if (turn.held) return resume(Effect.void)
             turn.wake = () => resume(Effect.void)
           })
     })

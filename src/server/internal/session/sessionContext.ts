@@ -31,8 +31,8 @@ export interface SessionContext extends Prover, Pick<Application, "authorize" | 
   readonly sourceIsUp: () => boolean
   /** Whether the node does not know what was revoked, so that it accepts no new session. */
   readonly isBlind: () => boolean
-  /** Counts a refusal by the limit that was crossed, with its value, or by the error code. */
-  readonly refused: (reason: string, most?: number) => void
+  /** Counts a refusal by the limit that was crossed, with its value, or by the error code. `why` is for the log. */
+  readonly refused: (reason: string, most?: number, why?: string) => void
   /** Logs that a rule of the application rejected a request; the same key is logged rarely. */
   readonly notice: (key: string, text: string) => Effect.Effect<void>
   /** Warns of a rejection that a change of the server's options would cure; the same key rarely. */
