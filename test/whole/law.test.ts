@@ -359,8 +359,8 @@ describe("the judge", () => {
     ["1 2 5", ["3, 4 missing before 5 without a gap"]],
     ["1 gap 2 5", ["3, 4 missing before 5 without a gap"]],
     ["1 5 gap", ["2, 3, 4 missing before 5 without a gap"]],
-    ["1 2 2 3 4 5", ["2 came twice, or out of order"]],
-    ["1 3 2 4 5", ["2 missing before 3 without a gap", "2 came twice, or out of order"]],
+    ["1 2 2 3 4 5", ["2 came twice, or out of order: 1 2 2 3 4"]],
+    ["1 3 2 4 5", ["2 missing before 3 without a gap", "2 came twice, or out of order: 1 3 2 4 5"]],
     ["1 2 3 4 gap", ["5 missing at the end"]],
     ["active5", []],
     ["1 2 3 4 5 9", ["9 was never committed"]]

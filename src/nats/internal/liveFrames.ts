@@ -15,7 +15,7 @@ export interface Ask {
   readonly n: string
   /** The bridge that it asks: another one does not answer. */
   readonly b: string
-  /** Counts the bridges that the node had: an answer repeats it, so that the node knows a late one. */
+  /** Counts the requests of the node: an answer repeats it, so that the node knows a late one. */
   readonly k: number
   readonly ch: ReadonlyArray<string>
   /** Whether the node has no answer for them yet: what it heard before the request may not come again. */

@@ -17,6 +17,8 @@ interface FedChannel {
   /** What arrived before the answer. */
   held: Array<Numbered>
   askedAt: number
+  /** The number of the first request since it has no answer; `undefined` before that. */
+  since: number | undefined
 }
 
 /** What a node does with what it finds. */
@@ -43,8 +45,8 @@ export class LiveNode {
   readonly #port: LiveNodePort
   readonly #channels = new Map<string, FedChannel>()
   #bridge: string | undefined
-  /** Counts its bridges. */
-  #era = 0
+  /** Counts its requests. */
+  #asks = 0
   #heardAt = -Infinity
   #linked = false
 
@@ -71,7 +73,13 @@ export class LiveNode {
   /** The node subscribed to the subject of this channel, and NATS confirmed it. */
   add(name: string): void {
     if (this.#channels.has(name)) return
-    this.#channels.set(name, { at: undefined, known: false, held: [], askedAt: -Infinity })
+    this.#channels.set(name, {
+      at: undefined,
+      known: false,
+      held: [],
+      askedAt: -Infinity,
+      since: undefined
+    })
     this.tick()
   }
 
@@ -100,13 +108,15 @@ export class LiveNode {
 
   /** The bridge answers a request: each channel that it names has LISTEN. */
   answer({ b, k, s }: Standings): void {
-    // One to a request from before this node had another bridge may be older than what it heard there.
-    if (b !== this.bridge() || k !== this.#era) return
+    if (b !== this.bridge()) return
     for (const [name, standing] of Object.entries(s)) {
       const channel = this.#channels.get(name)
       if (channel === undefined) continue
       if (channel.at !== undefined) this.#compare(name, channel, b, standing)
-      else this.#begin(name, channel, b, standing)
+      // One to an earlier request may be older than what this node heard since, and let it hear that again.
+      else if (k !== undefined && channel.since !== undefined && k >= channel.since) {
+        this.#begin(name, channel, b, standing)
+      }
     }
   }
 
@@ -126,16 +136,19 @@ export class LiveNode {
     const bridge = this.bridge()
     if (bridge === undefined) return
     const now = this.#port.now()
+    const next = this.#asks + 1
     const fresh: Array<string> = []
     const kept: Array<string> = []
     for (const [name, channel] of this.#channels) {
       const isFresh = channel.at === undefined
       if (now - channel.askedAt < (isFresh ? askAgainAfter : renewEvery)) continue
       channel.askedAt = now
+      if (isFresh) channel.since ??= next
       ;(isFresh ? fresh : kept).push(name)
     }
-    if (fresh.length > 0) this.#port.ask(bridge, this.#era, fresh, true)
-    if (kept.length > 0) this.#port.ask(bridge, this.#era, kept, false)
+    if (fresh.length + kept.length > 0) this.#asks = next
+    if (fresh.length > 0) this.#port.ask(bridge, next, fresh, true)
+    if (kept.length > 0) this.#port.ask(bridge, next, kept, false)
   }
 
   /**
@@ -148,7 +161,6 @@ export class LiveNode {
     const present = this.bridge()
     if (present === b) return true
     if (present !== undefined && term <= termOf(present)!) return false
-    if (this.#bridge !== b) this.#era++
     this.#bridge = b
     this.#heardAt = this.#port.now()
     for (const channel of this.#channels.values()) {
@@ -161,11 +173,13 @@ export class LiveNode {
     channel.at = undefined
     channel.held = []
     channel.askedAt = -Infinity
+    channel.since = undefined
   }
 
   #begin(name: string, channel: FedChannel, b: string, [listen, number]: Standing): void {
     const at = { b, listen, number }
     channel.at = at
+    channel.since = undefined
     channel.askedAt = this.#port.now()
     if (channel.known) this.#port.hear(name, lost)
     channel.known = true

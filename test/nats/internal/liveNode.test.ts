@@ -7,6 +7,40 @@ import { type Heard, lost } from "../../../src/server/NotificationSource.ts"
 const [a, b] = [bridgeName(1n, "a"), bridgeName(2n, "b")]
 
 describe("A node of a bridge", () => {
+  it("takes no late answer to what it asked before it left the bridge and returned", () => {
+    let time = 0
+    const heard: Array<Heard> = []
+    const asked: Array<number> = []
+    const node = new LiveNode({
+      now: () => time,
+      ask: (_, k) => asked.push(k),
+      hear: (_, one) => heard.push(one),
+      confirmed: () => undefined
+    })
+    const frame = (number: number) =>
+      node.frame("c", { b: a, listen: 1, number, payload: String(number) })
+    const answer = (k: number, number: number) => node.answer({ b: a, k, s: { c: [1, number] } })
+
+    node.add("c")
+    node.beat({ b: a, s: {}, u: true })
+    const first = asked.at(-1)!
+    answer(first, 0)
+    frame(1)
+    frame(2)
+    // It listens by itself for a while, where 3 arrives.
+    node.remove("c")
+    time += 500
+    node.add("c")
+    // Copies on a slow way of what it had.
+    answer(first, 0)
+    frame(2)
+    frame(3)
+    answer(asked.at(-1)!, 3)
+    frame(3)
+    frame(4)
+    expect(heard).toEqual(["1", "2", "4"])
+  })
+
   it("takes no late answer of a bridge that it has again after another one", () => {
     let time = 0
     const heard: Array<Heard> = []

@@ -100,8 +100,10 @@ export const judge = (
     else {
       const place = places.get(item.n)
       if (place === undefined) violations.push(`${item.n} was never committed`)
-      else if (place <= last) violations.push(`${item.n} came twice, or out of order`)
-      else {
+      else if (place <= last) {
+        const after = gap ? " after a gap" : ""
+        violations.push(`${item.n} came twice, or out of order${after}: ${around(told, item)}`)
+      } else {
         const owed = last >= 0 ? last + 1 : (first ?? place)
         if (!gap && place > owed) {
           const missing = list(commits.slice(owed, place))
@@ -117,6 +119,15 @@ export const judge = (
     if (missing.length > 0) violations.push(`${list(missing)} missing at the end`)
   }
   return violations
+}
+
+/** What the consumer received around an item. */
+const around = (told: Witness["told"], item: Told): string => {
+  const at = told.indexOf(item)
+  return told
+    .slice(Math.max(0, at - 8), at + 3)
+    .map((one) => (one._tag === "Event" ? one.n : one._tag === "Gap" ? one.reason : "active"))
+    .join(" ")
 }
 
 const list = (numbers: ReadonlyArray<number>): string =>
