@@ -368,6 +368,16 @@ describe("the judge", () => {
     expect(judge({ listening: true, told: told(text) }, commits)).toEqual(violations)
   })
 
+  it("lets events arrive again only after a gap, and only where the consumer changes nodes", () => {
+    const judged = (text: string, mayRepeat: boolean) =>
+      judge({ listening: false, mayRepeat, told: told(text) }, commits)
+    expect(judged("1 2 3 gap 2 3 4", true)).toEqual([])
+    expect(judged("1 2 3 gap 2 3 4", false)).not.toEqual([])
+    expect(judged("1 2 3 2 3 4", true)).not.toEqual([])
+    expect(judged("1 2 3 gap 2 4", true)).toEqual(["3 missing before 4 without a gap"])
+    expect(judged("1 2 3 gap 3 2", true)).not.toEqual([])
+  })
+
   it("does not count events after a consumer has stopped", () => {
     expect(judge({ listening: false, told: told("1 2 3") }, commits)).toEqual([])
   })

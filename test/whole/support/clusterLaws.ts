@@ -38,7 +38,8 @@ interface EventsLaw extends Law {
 
 /**
  * Of a durable channel each client receives each event once, in order and without a gap; of a live channel a
- * gap for every missing event.
+ * gap for every missing event. After a gap it may receive live events again, in order: the node that it
+ * changes to may be behind the other one.
  */
 export const eventsLaw = ({ pick }: Random): EventsLaw => {
   const ledger = new Ledger()
@@ -81,7 +82,7 @@ export const eventsLaw = ({ pick }: Random): EventsLaw => {
       Effect.forEach(
         [Live, Kept],
         (channel) => {
-          const witness = new Witness(name, channel.name, ledger)
+          const witness = new Witness(name, channel.name, ledger, channel === Live)
           witnesses.push(witness)
           return client.events(channel).pipe(
             Stream.runForEach((event) => Effect.sync(() => witness.hear([event]))),

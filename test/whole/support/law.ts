@@ -48,12 +48,15 @@ export class Witness {
   cursor: string | undefined
   /** Whether it is still subscribed. If so, it must receive the last commit too. */
   listening = true
+  /** Whether an event may arrive again after a gap: another node may be behind the last one. */
+  readonly mayRepeat: boolean
   readonly #ledger: Ledger
 
-  constructor(name: string, channel: string, ledger: Ledger) {
+  constructor(name: string, channel: string, ledger: Ledger, mayRepeat = false) {
     this.name = name
     this.channel = channel
     this.#ledger = ledger
+    this.mayRepeat = mayRepeat
   }
 
   readonly hear = (batch: ReadonlyArray<RealtimeEvent.RealtimeEvent<Numbered>>): void => {
@@ -85,7 +88,11 @@ export class Witness {
 }
 
 export const judge = (
-  { listening, told }: Pick<Witness, "told" | "listening">,
+  {
+    listening,
+    mayRepeat = false,
+    told
+  }: Pick<Witness, "told" | "listening"> & { readonly mayRepeat?: boolean },
   commits: ReadonlyArray<number>
 ): ReadonlyArray<string> => {
   const places = new Map(commits.map((n, place) => [n, place]))
@@ -100,7 +107,7 @@ export const judge = (
     else {
       const place = places.get(item.n)
       if (place === undefined) violations.push(`${item.n} was never committed`)
-      else if (place <= last) {
+      else if (place <= last && !(gap && mayRepeat)) {
         const after = gap ? " after a gap" : ""
         violations.push(`${item.n} came twice, or out of order${after}: ${around(told, item)}`)
       } else {
