@@ -73,4 +73,28 @@ describe("the command line", () => {
       }
     })
   )
+
+  it.live(
+    "says how a value that begins with a dash is given, and refuses a negative duration",
+    () =>
+      Effect.gen(function* () {
+        const said = (...args: ReadonlyArray<string>) =>
+          Effect.map(record(args), ({ code, stderr, stdout }) => {
+            expect([code, stdout]).toEqual([64, ""])
+            return stderr
+          })
+        expect(yield* said("publish", "jobs", "--key", "-5e4d1c", "1")).toBe(
+          'error: "-5e4d1c" begins with "-", so it is read as flags. If it is the value of --key, write --key=-5e4d1c.\n'
+        )
+        expect(yield* said("sql", "--watch", "a", "--when-insert", "-1 < new.total")).toContain(
+          "write --when-insert='-1 < new.total'."
+        )
+        expect(yield* said("sql", "--retention=-5 hours")).toContain(
+          '--retention is a duration such as "36 hours", not "-5 hours".'
+        )
+        expect(yield* said("sql", "--retention", "0 hours")).toBe(
+          'error: The option retention is 0. It must be a duration of at least 1 ms, and not for ever, such as "10 seconds".\n'
+        )
+      })
+  )
 })
