@@ -97,4 +97,20 @@ describe("the command line", () => {
         )
       })
   )
+
+  it.live(
+    "says of a file of the URL that it cannot be read, and not that the database is away",
+    () =>
+      Effect.gen(function* () {
+        const url = "postgres://u@127.0.0.1:1/app"
+        const without = `${url}?sslmode=verify-full&sslrootcert=/not/there.pem`
+        const tail = ["tail", "jobs", "--delivery", "durable", "--database"]
+        expect((yield* record([...tail, without])).stderr).toBe(
+          "error: The database URL names the file /not/there.pem as sslrootcert, which cannot be read (ENOENT). Check the path, and that this process may read the file.\n"
+        )
+        expect((yield* record([...tail, url])).stderr).toBe(
+          "error: The database cannot be reached: connect ECONNREFUSED 127.0.0.1:1. Check the host and port of the database URL, and that the server runs.\n"
+        )
+      })
+  )
 })
