@@ -115,7 +115,7 @@ describe("publish and tail", () => {
           stdin: '{"n":1}\n\n{"n":2}\n{"n"\n'
         })
         expect([code, stdout]).toEqual([1, ""])
-        expect(stderr).toContain("Line 4 is not JSON")
+        expect(stderr).toMatch(/Line 4 is not JSON: .*[^.]\. \d+ before it/)
         expect(stderr).toContain("2 before it are published: go on with line 4.")
       }).pipe(Effect.provide(layerInstalled()))
   )

@@ -36,7 +36,7 @@ const checkedText = (chosen: Chosen, text: string, place: string) =>
   Effect.gen(function* () {
     const json = yield* Effect.try({
       try: () => JSON.parse(text) as unknown,
-      catch: (error) => failed(`${place} is not JSON: ${errorText(error)}`)
+      catch: (error) => failed(`${place} is not JSON: ${errorText(error)}.`)
     })
     const decoded = chosen.channel.decode(json)
     if (Result.isFailure(decoded)) return yield* failed(`${place}: ${decoded.failure.message}`)
