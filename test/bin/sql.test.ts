@@ -57,6 +57,21 @@ describe("sql", () => {
     })
   )
 
+  it.live("takes a name with = or . in double quotes, as SQL does", () =>
+    Effect.gen(function* () {
+      const table = { schema: "my.app", name: 'x="y".z' }
+      expect((yield* record(["sql", "--watch", '"my.app"."x=""y"".z"=changes'])).stdout).toBe(
+        PgInstaller.sql({ watch: [{ channel: "changes", table }] })
+      )
+      expect((yield* record(["sql", "--watch", '"x=y"'])).stderr).toContain(
+        `Table "x=y" gives no channel name, because "table_updates_x=y" contains a character that is not allowed. Name the channel: '"x=y"=my_channel'.`
+      )
+      expect((yield* record(["sql", "--watch", "x=y=z"])).stderr).toContain(
+        'A name with "=" or "." stands in double quotes'
+      )
+    })
+  )
+
   it.live("applies, unwatches and uninstalls in a database, and says each step", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase

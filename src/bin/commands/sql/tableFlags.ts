@@ -95,7 +95,7 @@ export const tableOf = (
     ? Effect.succeed({ channel: channel ?? usual, table: { schema, name } })
     : Effect.fail(
         wrongUsage(
-          `Table "${text}" gives no channel name, because "${usual}" ${fault}. Name the channel: ${shellWord(`${text}=my_channel`)}.`
+          `Table "${name}" gives no channel name, because "${usual}" ${fault}. Name the channel: ${shellWord(`${text}=my_channel`)}.`
         )
       )
 }
