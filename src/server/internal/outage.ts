@@ -135,11 +135,15 @@ export class Outage {
         : Effect.logWarning(line)
     })
 
-  /** Logs that it works again, if it was lost. */
-  readonly recovered: Effect.Effect<void> = Effect.flatMap(Clock.currentTimeMillis, (now) => {
-    const line = this.back(now)
-    return line === undefined ? Effect.void : Effect.logInfo(line)
-  })
+  /** Logs that it works again, if it was lost. Without a loss it reads no clock: it runs after each batch. */
+  readonly recovered: Effect.Effect<void> = Effect.suspend(() =>
+    this.#loss === undefined
+      ? Effect.void
+      : Effect.flatMap(Clock.currentTimeMillis, (now) => {
+          const line = this.back(now)
+          return line === undefined ? Effect.void : Effect.logInfo(line)
+        })
+  )
 }
 
 /** Whether nothing failed as it may. */

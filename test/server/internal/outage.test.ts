@@ -1,5 +1,6 @@
-/** What the log says of a loss, where many of a kind are lost at once. */
+/** What the log says of a loss, where many of a kind are lost at once, and where nothing is lost. */
 import { describe, expect, it } from "@effect/vitest"
+import { Clock, Effect } from "effect"
 import { Notices } from "../../../src/server/internal/notices.ts"
 import { Outage } from "../../../src/server/internal/outage.ts"
 
@@ -26,4 +27,25 @@ describe("an outage", () => {
     expect(second!.failed("broken", 700_000)).toBeDefined()
     expect(second!.back(720_000)).toBe("A Stream is back, after 12 min and 2 failed attempts")
   })
+
+  it.effect("that is none reads no clock where something works", () =>
+    Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      let reads = 0
+      const counting: Clock.Clock = {
+        ...clock,
+        currentTimeMillis: Effect.tap(clock.currentTimeMillis, () => Effect.sync(() => reads++))
+      }
+      const outage = new Outage(words)
+      yield* Effect.gen(function* () {
+        yield* outage.recovered
+        expect(reads).toBe(0)
+        yield* outage.failing("broken")
+        yield* outage.recovered
+        expect(reads).toBe(2)
+        yield* outage.recovered
+        expect(reads).toBe(2)
+      }).pipe(Effect.provideService(Clock.Clock, counting))
+    })
+  )
 })
