@@ -22,6 +22,7 @@ import { commands } from "./commands.ts"
 import { hintOf, layerErrorLines } from "./shared/errorLines.ts"
 import { type Ending, exitCodes, OnSignal, wrongUsage } from "./shared/exit.ts"
 import { version } from "./shared/peers.ts"
+import { shellWord } from "./shared/shell.ts"
 
 const root = Command.make("effect-realtime").pipe(
   Command.withDescription("PostgreSQL notifications and table changes in real time."),
@@ -51,11 +52,17 @@ const settings = Layer.mergeAll(
 
 /** The parser takes "-5 hours" for short flags, and its "h" for help. */
 const checkNegative = (args: ReadonlyArray<string>) => {
-  const at = args.findIndex(
-    (arg, index) => /^-\d[^]*[a-z]/i.test(arg) && args[index - 1]?.startsWith("--") === true
-  )
+  const end = args.indexOf("--")
+  const at = args
+    .slice(0, end < 0 ? undefined : end)
+    .findIndex(
+      (arg, index) => /^-\d[^]*[a-z]/i.test(arg) && /^--[^=]+$/.test(args[index - 1] ?? "")
+    )
   if (at < 0) return Effect.void
-  const wrong = wrongUsage(`${args[at - 1]} takes no negative value, and "${args[at]}" is one.`)
+  const [flag, value] = [args[at - 1]!, args[at]!]
+  const wrong = wrongUsage(
+    `"${value}" begins with "-", so it is read as flags. If it is the value of ${flag}, write ${flag}=${shellWord(value)}.`
+  )
   return Effect.andThen(
     Console.error(`error: ${wrong.message}`),
     Effect.fail(Object.assign(wrong, { [Runtime.errorReported]: false }))

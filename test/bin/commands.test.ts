@@ -73,4 +73,44 @@ describe("the command line", () => {
       }
     })
   )
+
+  it.live(
+    "says how a value that begins with a dash is given, and refuses a negative duration",
+    () =>
+      Effect.gen(function* () {
+        const said = (...args: ReadonlyArray<string>) =>
+          Effect.map(record(args), ({ code, stderr, stdout }) => {
+            expect([code, stdout]).toEqual([64, ""])
+            return stderr
+          })
+        expect(yield* said("publish", "jobs", "--key", "-5e4d1c", "1")).toBe(
+          'error: "-5e4d1c" begins with "-", so it is read as flags. If it is the value of --key, write --key=-5e4d1c.\n'
+        )
+        expect(yield* said("sql", "--watch", "a", "--when-insert", "-1 < new.total")).toContain(
+          "write --when-insert='-1 < new.total'."
+        )
+        expect(yield* said("sql", "--retention=-5 hours")).toContain(
+          '--retention is a duration such as "36 hours", not "-5 hours".'
+        )
+        expect(yield* said("sql", "--retention", "0 hours")).toBe(
+          'error: The option retention is 0. It must be a duration of at least 1 ms, and not for ever, such as "10 seconds".\n'
+        )
+      })
+  )
+
+  it.live(
+    "says of a file of the URL that it cannot be read, and not that the database is away",
+    () =>
+      Effect.gen(function* () {
+        const url = "postgres://u@127.0.0.1:1/app"
+        const without = `${url}?sslmode=verify-full&sslrootcert=/not/there.pem`
+        const tail = ["tail", "jobs", "--delivery", "durable", "--database"]
+        expect((yield* record([...tail, without])).stderr).toBe(
+          "error: The database URL names the file /not/there.pem as sslrootcert, which cannot be read (ENOENT). Check the path, and that this process may read the file.\n"
+        )
+        expect((yield* record([...tail, url])).stderr).toBe(
+          "error: The database cannot be reached: connect ECONNREFUSED 127.0.0.1:1. Check the host and port of the database URL, and that the server runs.\n"
+        )
+      })
+  )
 })

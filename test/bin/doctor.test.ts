@@ -171,6 +171,55 @@ describe("doctor", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
+  it.live("says how to watch a table again without letting more travel, and names that table", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const sql = yield* PgClient.PgClient
+      yield* sql`create table a (id int primary key)`
+      yield* sql`create table b (id int primary key, "a b" text, secret text)`
+      yield* sql`create table "x=y" (id int primary key)`
+      yield* sql`create table keys (id int primary key, secret text)`
+      yield* sql`create table fits (id int primary key)`
+      const watches = [
+        ["--watch-durable", "a=both", "--shared"],
+        ["--watch-durable", "b=both", "--shared", "--columns", "id,a b", "--max-bytes", "0"],
+        ["--watch-durable", '"x=y"=equal'],
+        ["--watch", "keys", "--max-bytes", "0"],
+        ["--watch-durable", "fits", "--max-bytes", "7967"]
+      ].flat()
+      const run = (args: ReadonlyArray<string>) => record(["sql", ...args, "--database", url])
+      expect(yield* run([...watches, "--apply"])).toMatchObject({ code: 0, stderr: "" })
+      const read = sql`select name, channel, definition from realtime.watched order by name`
+      const before = yield* read
+      for (const { name } of before) {
+        yield* sql.unsafe(`alter table ${String(name)} disable trigger all`)
+      }
+      const ill = yield* doctor(url, ...quiet)
+      const cures = [...ill.stdout.matchAll(/npx effect-realtime (sql .*--apply)/g)].map(
+        ([, line]) => line!
+      )
+      expect(cures.toSorted()).toEqual([
+        `sql --watch public.keys=table_updates_keys --max-bytes 0 --apply`,
+        `sql --watch-durable 'public."x=y"=equal' --apply`,
+        `sql --watch-durable public.a=both --shared --apply`,
+        `sql --watch-durable public.b=both --columns 'id,a b' --max-bytes 0 --shared --apply`,
+        `sql --watch-durable public.fits=table_updates_fits --max-bytes 7967 --apply`
+      ])
+      for (const command of cures) {
+        const words = execFileSync("bash", ["-c", `printf '%s\\n' ${command}`], {
+          encoding: "utf8"
+        })
+        expect(yield* record([...words.trimEnd().split("\n"), "--database", url])).toMatchObject({
+          code: 0,
+          stderr: ""
+        })
+      }
+      expect(yield* read).toEqual(before)
+      expect(toChange((yield* doctor(url, ...quiet)).stdout)).toEqual({})
+      expect(yield* run(["--unwatch", '"x=y"=equal', "--apply"])).toMatchObject({ code: 0 })
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
   it.live("names an old transaction without its query, and a clock that is off", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase

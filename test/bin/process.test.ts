@@ -5,6 +5,7 @@ import { execFileSync, spawn, spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import { commands } from "../../src/bin/commands.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
 import { layerInstalled } from "../server/support/durable.ts"
 import { TestDatabase } from "../support/database.ts"
@@ -162,20 +163,50 @@ describe("a process of the command line", () => {
       for (const file of ["package.json", entry, "src/bin/shared/peers.ts", needed]) {
         Fs.copyFileSync(file, Path.join(folder, file))
       }
-      const args = ["doctor", "--database", "postgres://a:secret@db/app"]
-      const { status, stderr, stdout } = spawnSync(
-        process.execPath,
-        [Path.join(folder, entry), ...args],
-        { encoding: "utf8" }
-      )
-      expect([status, stdout]).toEqual([69, ""])
+      const say = (...args: ReadonlyArray<string>) => {
+        const { status, stderr, stdout } = spawnSync(
+          process.execPath,
+          [Path.join(folder, entry), ...args],
+          { encoding: "utf8" }
+        )
+        expect([status, stdout]).toEqual([69, ""])
+        return stderr
+      }
+      const lineOf = (stderr: string) =>
+        stderr.split("\n").find((line) => line.startsWith("  npx"))!
       const { peerDependencies: peers, version } = JSON.parse(
         Fs.readFileSync("package.json", "utf8")
       ) as { peerDependencies: Record<string, string>; version: string }
-      expect(stderr.split("\n").find((line) => line.startsWith("  npx"))).toBe(
-        `  npx --yes -p "effect-realtime@${version}" -p "effect@${peers["effect"]}" -p "@effect/platform-node@${peers["@effect/platform-node"]}" -p "@effect/sql-pg@${peers["@effect/sql-pg"]}" effect-realtime doctor --database "postgres://a:<password>@db/app"`
+      expect(lineOf(say("doctor", "--schema", "a b"))).toBe(
+        `  npx --yes -p "effect-realtime@${version}" -p "effect@${peers["effect"]}" -p "@effect/platform-node@${peers["@effect/platform-node"]}" -p "@effect/sql-pg@${peers["@effect/sql-pg"]}" effect-realtime doctor --schema "a b"`
       )
-      expect(stderr).not.toContain("secret")
+      // No URL of a database, no other URL with a password, and no payload is repeated.
+      for (const [args, shown] of [
+        [
+          ["doctor", "--database", "postgres://h/db?user=u&password=secret", "--json"],
+          'doctor --database "<url>" --json'
+        ],
+        [["status", "--database=postgres://u:sec@ret@h/db"], 'status --database="<url>"'],
+        [["tail", "jobs", "--listen", "host=h password=secret"], 'tail jobs --listen "<url>"'],
+        [["tail", "jobs", "postgres://u:secret@h/db"], 'tail jobs "<url>"'],
+        [["serve", "--nats", "secret@n1:4222"], 'serve --nats "<url>"'],
+        [
+          ["serve", "--jwt-keys", "https://id.example/keys"],
+          "serve --jwt-keys https://id.example/keys"
+        ],
+        [
+          ["--log-level", "debug", "publish", "c", '{"secret":1}', "--json"],
+          "--log-level debug publish"
+        ]
+      ] as const) {
+        const stderr = say(...args)
+        expect(lineOf(stderr).split(" effect-realtime ").at(-1)).toBe(shown)
+        expect(stderr).not.toMatch(/secret|sec@ret/)
+      }
+      // The help itself needs the packages.
+      const names = commands.map(({ name }) => name)
+      const list = `The commands of effect-realtime are ${names.slice(0, -1).join(", ")} and ${names.at(-1)}.`
+      for (const args of [[], ["--help"]]) expect(say(...args)).toContain(list)
     } finally {
       Fs.rmSync(folder, { recursive: true })
     }

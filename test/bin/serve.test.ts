@@ -165,6 +165,10 @@ describe("serve", () => {
         expect([refused.code, refused.stdout], args.join(" ")).toEqual([code, ""])
         expect(refused.stderr).toContain(said)
       }
+      const env = { REALTIME_NATS_PASSWORD: "p" }
+      expect((yield* record(["serve", ...open], { env })).stderr).toMatch(
+        /^error: REALTIME_NATS_PASSWORD: There is no server of NATS\./
+      )
       const { address } = yield* serve(["--live", "news", "--read", "any"])
       const port = new URL(address).port
       const taken = yield* record([

@@ -38,7 +38,9 @@ export const faultOf = (given: Joined, error: unknown): InvalidGateway | undefin
     })
   }
   if (error instanceof InvalidNats) {
-    return new InvalidGateway({ where: given.placeOf("nats.servers"), reason: error.message })
+    const keys = Object.keys(given.nats ?? {})
+    const key = keys.includes("servers") ? "servers" : (keys[0] ?? "servers")
+    return new InvalidGateway({ where: given.placeOf(`nats.${key}`), reason: error.message })
   }
   return undefined
 }

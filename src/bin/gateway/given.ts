@@ -1,4 +1,5 @@
 /** What a gateway serves, out of its file and its flags. A flag is stronger than the file. */
+import { tableNamed } from "../shared/tableName.ts"
 import * as Config from "./config.ts"
 
 type Delivery = NonNullable<Config.Channel["delivery"]>
@@ -52,10 +53,11 @@ const tableOf = (text: string): readonly [string, Config.Table] => {
 
 /** A table of a flag; its channel may be behind "=". */
 const tableOfFlag = (text: string): readonly [string, Config.Table] => {
-  const at = text.indexOf("=")
-  if (at < 0) return tableOf(text)
-  const [name, table] = tableOf(text.slice(0, at))
-  return [name, { ...table, channel: text.slice(at + 1) }]
+  const { channel, name, schema } = tableNamed(text) ?? { name: text }
+  return [
+    name,
+    { ...(schema === undefined ? {} : { schema }), ...(channel === undefined ? {} : { channel }) }
+  ]
 }
 
 /** A table of the file. With a schema beside it the key is its name, also where that has a dot. */

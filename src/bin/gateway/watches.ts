@@ -11,6 +11,8 @@ import type { WatchedTable } from "../../server/internal/link/watched.ts"
 import { maxPayloadBytes } from "../../server/internal/sql/schema.ts"
 import { usual } from "../../server/internal/sql/schemaName.ts"
 import { type Watch, watchStatement } from "../../server/internal/sql/watchStatement.ts"
+import { shellWord } from "../shared/shell.ts"
+import { nameOfTable } from "../shared/tableName.ts"
 import { InvalidGateway } from "./config.ts"
 
 type Names = ReadonlyArray<string>
@@ -83,8 +85,6 @@ const listsOf = ({ boundary, by, columns, filter }: Installed): Lists => ({
   boundary: boundary ?? []
 })
 
-const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`
-
 /** The line of the command line that watches so; `undefined` where it has no flag for an option. */
 const commandOf = (
   { channel, table }: WatchNeeds,
@@ -93,13 +93,14 @@ const commandOf = (
   schema: string
 ): string | undefined => {
   if (by.length + filter.length + boundary.length > 0) return undefined
+  if (columns?.some((column) => column.includes(",")) === true) return undefined
   const flags = [
-    `--watch-durable ${table}=${channel}`,
-    columns === undefined ? "" : `--columns ${columns.join(",")}`,
+    `--watch-durable ${shellWord(`${nameOfTable(...splitOf(table))}=${channel}`)}`,
+    columns === undefined ? "" : `--columns ${shellWord(columns.join(","))}`,
     old === true ? "--old" : "",
     level === "statement" ? "--level statement" : "",
     ...(["insert", "update", "delete"] as const).map((operation) =>
-      when?.[operation] === undefined ? "" : `--when-${operation} ${quoted(when[operation])}`
+      when?.[operation] === undefined ? "" : `--when-${operation} ${shellWord(when[operation])}`
     ),
     maxBytes === undefined || maxBytes === maxPayloadBytes ? "" : `--max-bytes ${maxBytes}`,
     always === true ? "--always" : "",

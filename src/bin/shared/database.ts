@@ -19,9 +19,9 @@ export interface Place {
   readonly schema: string
 }
 
-/** Codes of a server that cannot be reached. */
+/** What a socket says of a server that cannot be reached. A file that cannot be read has codes as well. */
 const unreached =
-  /\b(ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ENOENT|ENOTFOUND|EAI_AGAIN|ETIMEDOUT)\b/
+  /\b(?:connect|getaddrinfo|read|write) (ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ENOENT|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT)\b/
 
 /** Codes of PostgreSQL on a standby: it is read-only, and has no LISTEN and NOTIFY. */
 const onlyReads = new Set(["25006", "55000"])

@@ -1,6 +1,7 @@
 /** The flags that several commands have. */
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
 import * as Flag from "effect/cli/Flag"
 import { schemaNameFault, usual } from "../../server/internal/sql/schemaName.ts"
 import { described, variableOf } from "./setting.ts"
@@ -26,12 +27,16 @@ export const databaseFlag = Flag.Redacted("database").pipe(
   Flag.withFallbackConfig(Config.Redacted("DATABASE_URL"))
 )
 
-/** A duration with its unit. */
+/** A duration with its unit, not negative. */
 export const durationFlag = (name: string) =>
   Flag.String(name).pipe(
     Flag.withMetavar("<duration>"),
     Flag.filterMap(
-      (text) => Duration.fromInput(text as Duration.Input),
+      (text) =>
+        Option.filter(
+          Duration.fromInput(text as Duration.Input),
+          (duration) => !Duration.isNegative(duration)
+        ),
       (text) => `--${name} is a duration such as "36 hours", not "${text}".`
     )
   )

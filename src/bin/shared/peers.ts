@@ -64,12 +64,45 @@ const self = (): string => {
 
 const quoted = (text: string): string => `"${text.replaceAll(/["$`\\]/g, "\\$&")}"`
 
-/** The arguments for a shell, without the password of a URL. A payload is not repeated. */
-const argumentsOf = (args: ReadonlyArray<string>): string =>
-  (args[0] === "publish" ? args.slice(0, 1) : args)
-    .map((arg) => arg.replaceAll(/(:\/\/[^\s:@/]*):[^\s@]*@/g, "$1:<password>@"))
-    .map((arg) => (/^[\w./:=,@-]+$/.test(arg) ? arg : quoted(arg)))
+/** Flags whose value is the URL of a database. */
+const urlFlags: ReadonlySet<string> = new Set(["--database", "--listen"])
+
+/** Whether an argument behind another one, a flag or not, may hold a password. */
+const mayBeSecret = (before: string, value: string): boolean =>
+  urlFlags.has(before) ||
+  (value.includes("://") ? /[@?]/.test(value) : before === "--nats" && value.includes("@"))
+
+const shown = (text: string): string => (/^[\w./:=,@-]+$/.test(text) ? text : quoted(text))
+
+/** The arguments for a shell, without a URL that may hold a password. What follows `publish` may be a payload. */
+const argumentsOf = (args: ReadonlyArray<string>): string => {
+  const publish = args.indexOf("publish")
+  return args
+    .slice(0, publish < 0 ? undefined : publish + 1)
+    .map((arg, index) => {
+      const [, flag, value] = /^(--[^=]+)=([^]*)$/.exec(arg) ?? []
+      if (flag !== undefined) return mayBeSecret(flag, value!) ? `${flag}="<url>"` : shown(arg)
+      return mayBeSecret(args[index - 1] ?? "", arg) ? '"<url>"' : shown(arg)
+    })
     .join(" ")
+}
+
+/** The commands, in the order of the help. */
+const commandNames: ReadonlyArray<string> = [
+  "serve",
+  "sql",
+  "publish",
+  "tail",
+  "doctor",
+  "status",
+  "nats"
+]
+
+/** The commands in a line for who asks for the help, or for nothing. */
+const listFor = (args: ReadonlyArray<string>): string =>
+  args.every((arg) => arg === "--help" || arg === "-h")
+    ? `The commands of effect-realtime are ${commandNames.slice(0, -1).join(", ")} and ${commandNames.at(-1)}. Guide: ${Path.join(root, "examples/command-line/README.md")}\n\n`
+    : ""
 
 /** Says which packages are missing, and the line that brings them. `args` is what to run then. */
 export const missingText = (
@@ -80,7 +113,7 @@ export const missingText = (
   const ranges = needed.map((name) => `${name}@${own.peerDependencies[name]}`)
   const flags = [self(), ...ranges].map((one) => `-p ${quoted(one)}`).join(" ")
   const names = [missing.slice(0, -1).join(", "), ...missing.slice(-1)].filter((one) => one !== "")
-  return `effect-realtime does not find ${names.join(" and ")}. This line brings what it needs:
+  return `${listFor(args)}effect-realtime does not find ${names.join(" and ")}. This line brings what it needs:
 
   npx --yes ${flags} effect-realtime ${argumentsOf(args.length === 0 ? ["--help"] : args)}
 

@@ -32,7 +32,12 @@ export class InvalidOption extends Schema.TaggedError<InvalidOption>()("InvalidO
 
 /** The error for a value that is not a secret. */
 export const invalid = (option: string, value: unknown, expected: string): InvalidOption => {
-  const text = typeof value === "string" ? JSON.stringify(value) : inspect(value, { depth: 0 })
+  const text =
+    typeof value === "string"
+      ? JSON.stringify(value)
+      : Duration.isDuration(value)
+        ? Duration.format(value)
+        : inspect(value, { depth: 0 })
   return new InvalidOption({ option, value: text, expected })
 }
 

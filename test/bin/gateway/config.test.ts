@@ -179,6 +179,9 @@ describe("the flags of the gateway", () => {
       { name: "orders", place: "--table shop.orders", config: { schema: "shop", read: "any" } },
       { name: "orders", place: "--table orders=mine", config: { channel: "mine", read: "any" } }
     ])
+    expect(joined({}, tables('"a.b=c"=mine')).tables).toMatchObject([
+      { name: "a.b=c", config: { channel: "mine" } }
+    ])
     expect(thrown(() => joined({}, tables("orders", "public.orders=mine")))).toBe(
       "--table public.orders=mine: --table orders has the table public.orders too. Give it once."
     )

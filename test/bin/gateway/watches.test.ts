@@ -5,6 +5,7 @@ import { Channel } from "effect-realtime"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import { ownersLine } from "../../../src/bin/gateway/watches.ts"
 import { execute, layerDatabase, TestDatabase } from "../../support/database.ts"
 import { clientOf, hear, secret, serve, tokenOf } from "../support/gateway.ts"
 import { record } from "../support/run.ts"
@@ -283,4 +284,25 @@ describe.concurrent("a table that another program watches", () => {
       expect((yield* watched)!.definition).toEqual(before!.definition)
     }).pipe(Effect.provide(layerDatabase))
   )
+})
+
+it("the line for the owner of a table is one word of a shell for each name", () => {
+  const needs = {
+    place: "--table",
+    table: 'public.my "new" x=y',
+    channel: "mine",
+    key: ["id"],
+    by: undefined,
+    columns: undefined,
+    filter: [],
+    boundary: []
+  }
+  const lists = { by: [], filter: [], boundary: [] }
+  const line = (...columns: ReadonlyArray<string>) =>
+    ownersLine(needs, { ...lists, columns }, { delivery: "durable" }, "realtime")
+  expect(line("id", "it's")).toBe(
+    `npx effect-realtime sql --watch-durable 'public."my ""new"" x=y"=mine' --columns 'id,it'\\''s' --apply`
+  )
+  // No flag can say a column with a comma.
+  expect(line("id", "a,b")).toMatch(/^select realtime\.watch\(/)
 })

@@ -116,7 +116,7 @@ const tables: Check = {
         ...(yield* unrouted(client)).map((one) =>
           fix(
             unroutedText(one),
-            `Give the rows a value, or end their count: ${cures.again(one.channel)}`
+            `Give the rows a value, or end their count: ${cures.again(one.channel, one.rel)}`
           )
         )
       ]

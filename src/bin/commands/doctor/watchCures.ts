@@ -1,9 +1,11 @@
 /** What to run where a watched table lost its triggers, or is gone: with the options that it is watched with. */
 import * as Effect from "effect/Effect"
 import type { SqlClient } from "effect/sql/SqlClient"
-import { maxPayloadBytes } from "../../../server/internal/sql/schema.ts"
 import { objects } from "../../../server/internal/sql/objects.ts"
+import { maxPayloadBytes } from "../../../server/internal/sql/schema.ts"
 import { usual } from "../../../server/internal/sql/schemaName.ts"
+import { maxLiveBytes } from "../../../server/internal/sql/triggers.ts"
+import { shellWord } from "../../shared/shell.ts"
 
 /** The flag for a schema of another name. */
 export const ofSchema = (schema: string) => (schema === usual ? "" : ` --schema ${schema}`)
@@ -27,33 +29,36 @@ interface Watch {
   }
 }
 
-const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
-
-/** Flags cannot say a route or a filter: a definition does. */
+/** Flags cannot say a route, a filter, or a column with a comma: a definition does. */
 const needsDefinition = ({ definition }: Watch): boolean =>
+  definition.columns?.some((column) => column.includes(",")) === true ||
   [definition.by, definition.filter, definition.boundary].some(
     (one) => one !== undefined && one !== null && String(one) !== ""
   )
 
-/** 0 for none, and the defaults of both deliveries. */
-const usualBytes: ReadonlySet<number> = new Set([0, maxPayloadBytes, 7967])
+/** The bound of a row without `--max-bytes`, by delivery. */
+const usualBytes = (delivery: string): number =>
+  delivery === "durable" ? maxPayloadBytes : maxLiveBytes
 
-const flagsOf = ({ channel, definition, rel }: Watch): string =>
-  [
-    definition.delivery === "durable" ? "--watch-durable" : "--watch",
-    quoted(`${rel.replaceAll('"', "")}=${channel}`),
-    ...(definition.columns ? ["--columns", quoted(definition.columns.join(","))] : []),
-    ...(definition.old ? ["--old"] : []),
+const flagsOf = ({ channel, definition, rel }: Watch, isShared: boolean): string => {
+  const { always, columns, delivery, level, max_bytes: bytes, old } = definition
+  return [
+    delivery === "durable" ? "--watch-durable" : "--watch",
+    shellWord(`${rel}=${channel}`),
+    ...(columns ? ["--columns", shellWord(columns.join(","))] : []),
+    ...(old ? ["--old"] : []),
     ...(["insert", "update", "delete"] as const).flatMap((operation) => {
       const condition = definition[operation]
-      return condition ? [`--when-${operation}`, quoted(condition)] : []
+      return condition ? [`--when-${operation}`, shellWord(condition)] : []
     }),
-    ...(usualBytes.has(definition.max_bytes ?? 0)
-      ? []
-      : ["--max-bytes", String(definition.max_bytes)]),
-    ...(definition.level === "statement" ? ["--level", "statement"] : []),
-    ...(definition.always ? ["--always"] : [])
+    ...(typeof bytes === "number" && bytes !== usualBytes(delivery)
+      ? ["--max-bytes", String(bytes)]
+      : []),
+    ...(level === "statement" ? ["--level", "statement"] : []),
+    ...(always ? ["--always"] : []),
+    ...(isShared ? ["--shared"] : [])
   ].join(" ")
+}
 
 /** Reads how tables are watched; the result says how to watch one again. */
 export const watchCures = Effect.fnUntraced(function* (sql: SqlClient, schema: string) {
@@ -61,21 +66,22 @@ export const watchCures = Effect.fnUntraced(function* (sql: SqlClient, schema: s
   const rows = yield* client.unsafe<Watch>(
     "select name as rel, channel, definition from realtime.watched order by id"
   )
-  const again = (channel: string): string => {
-    const watch = rows.find((row) => row.channel === channel)
+  const again = (channel: string, rel: string): string => {
+    const of = rows.filter((row) => row.channel === channel)
+    const watch = of.find((row) => row.rel === rel)
     return watch === undefined || needsDefinition(watch)
       ? `npx effect-realtime sql${ofSchema(schema)} --definitions <your module of channels> --apply`
-      : `npx effect-realtime sql${ofSchema(schema)} ${flagsOf(watch)} --apply`
+      : `npx effect-realtime sql${ofSchema(schema)} ${flagsOf(watch, of.length > 1)} --apply`
   }
   return {
     again,
     of: (channel: string, rel: string, trouble: string): string => {
       if (trouble === "the table is gone") {
-        return `Create it and watch it again, or stop watching it: npx effect-realtime sql${ofSchema(schema)} --unwatch ${quoted(`${rel.replaceAll('"', "")}=${channel}`)} --apply`
+        return `Create it and watch it again, or stop watching it: npx effect-realtime sql${ofSchema(schema)} --unwatch ${shellWord(`${rel}=${channel}`)} --apply`
       }
       return channel === ""
-        ? `Drop that trigger, or watch the table: npx effect-realtime sql${ofSchema(schema)} --watch-durable ${quoted(rel)} --apply`
-        : `Mend it, and watch the table again as its owner: ${again(channel)}`
+        ? `Drop that trigger, or watch the table: npx effect-realtime sql${ofSchema(schema)} --watch-durable ${shellWord(rel)} --apply`
+        : `Mend it, and watch the table again as its owner: ${again(channel, rel)}`
     }
   }
 })

@@ -9,6 +9,8 @@ import * as Flag from "effect/cli/Flag"
 import { channelNameFault } from "../../../Protocol.ts"
 import type * as PgInstaller from "../../../server/PgInstaller.ts"
 import { type CommandFailed, wrongUsage } from "../../shared/exit.ts"
+import { shellWord } from "../../shared/shell.ts"
+import { tableNamed } from "../../shared/tableName.ts"
 
 type TableOptions = Partial<Omit<PgInstaller.Watch, "channel" | "delivery" | "table">>
 
@@ -78,20 +80,22 @@ const setting = (name: Name, value: unknown, before: TableOptions): TableOptions
 export const tableOf = (
   text: string
 ): Effect.Effect<Pick<PgInstaller.Watch, "channel" | "table">, CommandFailed> => {
-  const [target, channel, ...more] = text.split("=") as [string, ...Array<string>]
-  if (more.length > 0) {
-    return Effect.fail(wrongUsage(`A table is followed by one channel, not "${text}".`))
+  const parts = tableNamed(text)
+  if (parts === undefined) {
+    return Effect.fail(
+      wrongUsage(
+        `A table is followed by one channel, not "${text}". A name with "=" or "." stands in double quotes: '"a=b"=my_channel'.`
+      )
+    )
   }
-  const dot = target.indexOf(".")
-  const schema = dot < 0 ? "public" : target.slice(0, dot)
-  const name = target.slice(dot + 1)
+  const { channel, name, schema = "public" } = parts
   const usual = `table_updates_${name}`
   const fault = channel === undefined ? channelNameFault(usual) : undefined
   return fault === undefined
     ? Effect.succeed({ channel: channel ?? usual, table: { schema, name } })
     : Effect.fail(
         wrongUsage(
-          `Table "${target}" gives no channel name, because "${usual}" ${fault}. Name the channel: "${target}=my_channel".`
+          `Table "${text}" gives no channel name, because "${usual}" ${fault}. Name the channel: ${shellWord(`${text}=my_channel`)}.`
         )
       )
 }
