@@ -101,7 +101,7 @@ ${count(million)} sockets, and all of one node or of all nodes are lost at the s
 
 ${table(["nodes", "lost", "sockets", "back in the busiest second", "to a node", "its core", "rejections of a client", "s until 99.9 % are back"], storms)}
 
-Assumed, beside [what was measured](../../bench/README.md):
+Assumed, beside [what was measured](https://github.com/effect-realtime/effect-realtime/blob/main/bench/README.md):
 
 - A delivery costs ${micros(W1.cpu.value)} us to one of ${count(W1.sockets)} sockets in one channel (W1), ${micros(W3.cpu.value - W1.cpu.value)} us more on a node with ten times the sockets (W3), and ${micros((C.cpu.value - W3.cpu.value) / 4)} us more with ten times the channels (C). With ${count(full)} sockets in channels of their own that is ${micros(cpuOfDelivery(full, 1))} us. Nothing travels together in one frame. Nodes with more than ${count(full)} sockets were not measured.
 - A ping every ${assumed.pingEvery} s costs as much as a delivery in a channel of its own.

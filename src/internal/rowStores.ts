@@ -95,6 +95,8 @@ export const make = (
   let at: string | undefined
   /** The position after the last gap, until a state has it. */
   let gapAt: string | undefined
+  /** Events are missing in `entries`: they are not shown until a state takes their place. */
+  let isTorn = false
   /** The events of the latest tick of the server, without those before a gap. */
   let latest: ReadonlyArray<EventName> = []
   /** The promises of a state that is asked for. */
@@ -147,6 +149,7 @@ export const make = (
     if (arriving.lacks.length > 0) return
     entries = arriving.entries
     isWhole = isChanged = true
+    isTorn = false
     if (gapAt !== undefined && covers(arriving.cursor, gapAt) !== false) gapAt = undefined
     arriving = undefined
     settle(({ resolve }) => resolve())
@@ -173,8 +176,10 @@ export const make = (
   /** Nothing is received any more, so a state that was arriving is lost. */
   const depart = () => {
     active = false
-    if (arriving === undefined || arriving.isWhole) return
+    if (arriving?.isWhole !== false) return
     gapAt ??= somewhere
+    self.shown()
+    isTorn = true
     arriving = undefined
   }
 
@@ -182,12 +187,16 @@ export const make = (
     onEvents: (batch) => {
       arrive()
       const names: Array<EventName> = isHeld() ? [...latest] : []
-      at = batch.at(-1)!.cursor
+      const { cursor } = batch.at(-1)!
+      // What is whole now is shown, also where the rest of this batch is not.
+      if (isMidway(cursor!) || batch.some((event) => event._tag === "Gap")) self.shown()
+      at = cursor
       for (const event of batch) {
         const isGap = event._tag === "Gap"
         if (isGap && event.change === undefined) {
           // The state of other rights has the gap, also an older one that the server shares.
           gapAt = event.reason === "rights" ? somewhere : at
+          isTorn = true
           names.length = 0
           latest = []
           // What is before the gap may not come again.
@@ -237,6 +246,8 @@ export const make = (
         const isIn = seenEvent(readDurable(cursor))
         const lacks = latest.filter((event) => !isIn(event))
         arriving = { cursor, entries: new Map(), changes: [], isWhole: false, lacks }
+        // The rest of the tick is not for these rows.
+        isTorn ||= isHeld()
         at = cursor
         // Asked for after the gap: if it does not have the gap, the server sends that again, or has lost it.
         if (id !== undefined && gapAt !== undefined) gapAt = somewhere
@@ -291,7 +302,7 @@ export const make = (
                 : "stale"
       const error = ended ?? refusal
       let { invalid, rows } = shown
-      if (isChanged && !isHeld()) {
+      if (isChanged && !isTorn && !isHeld()) {
         isChanged = false
         const good: Array<unknown> = []
         const bad: Array<unknown> = []

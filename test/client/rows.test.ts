@@ -126,6 +126,36 @@ describe("the rows of a table", () => {
     })
   )
 
+  it.effect("show nothing of a tick whose rest is missing, until a state has all of it", () =>
+    Effect.gen(function* () {
+      const { server, subscribed, watch } = yield* make
+      const orders = watch()
+      yield* TestClock.adjust(1)
+      subscribed(5).say(state(5, [row(1), row(2)]))
+      const part = (tx: number, id: number) =>
+        ({ ...events(tx, [["UPDATE", row(id, "packed")]]), cursor: amid(tx) }) as const
+      server.last.say(part(6, 1))
+      server.last.say(gap(6))
+      assert.deepStrictEqual(orders.brief, ["stale", "1 new", "2 new"])
+      server.last.say(events(7, [["UPDATE", row(2, "packed")]]))
+      assert.deepStrictEqual(orders.brief, ["stale", "1 new", "2 new"])
+      server.last.say(state(7, [row(2, "packed")]))
+      assert.deepStrictEqual(orders.brief, ["live", "2 packed"])
+      // A row of the transaction is too large to travel.
+      const large = { data: { operation: "INSERT", key: { id: 3 }, data: null, truncated: true } }
+      server.last.say(events(8, [["UPDATE", row(2)], large]))
+      assert.deepStrictEqual(orders.brief, ["stale", "2 packed"])
+      server.last.say(state(8, [row(2), row(3)]))
+      assert.deepStrictEqual(orders.brief, ["live", "2 new", "3 new"])
+      // A state comes in the middle of a tick, in two frames.
+      server.last.say(part(9, 2))
+      server.last.say(state(9, [row(2, "packed")], { more: true }))
+      assert.deepStrictEqual(orders.brief, ["live", "2 new", "3 new"])
+      server.last.say(state(9, [row(3, "packed")]))
+      assert.deepStrictEqual(orders.brief, ["live", "2 packed", "3 packed"])
+    })
+  )
+
   it.effect("keep the identity of what has not changed, also in a new state", () =>
     Effect.gen(function* () {
       const { server, subscribed, watch } = yield* make

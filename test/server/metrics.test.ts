@@ -309,6 +309,35 @@ describe("the lag of a consumer", () => {
     )
   )
 
+  it.live("is 0 where a worker failed at its start, and another one here is at the end", () =>
+    apart(
+      Effect.gen(function* () {
+        let handled = 0
+        const consume = Realtime.consume(Log, {
+          name: "worker",
+          start: "oldest",
+          onEvents: (events) => Effect.sync(() => (handled += events.length))
+        })
+        yield* publish("log", 1)
+        const first = yield* Effect.forkChild(consume)
+        yield* until(() => handled === 1)
+        const db = yield* session
+        yield* untilScraped((series) => series["consumer_lag_seconds"] === 0)
+        yield* db.query("alter table realtime.consumers rename to elsewhere")
+        expect(yield* Effect.flip(consume)).toMatchObject({ _tag: "SqlError" })
+        const failed = performance.now()
+        yield* db.query("alter table realtime.elsewhere rename to consumers")
+        yield* until(() => performance.now() - failed > 50)
+        holds(yield* scrape, { consumer_lag_seconds: 0 })
+        // Nobody has the next event when the last worker fails as well.
+        yield* Fiber.interrupt(first)
+        yield* db.query("alter table realtime.consumers rename to elsewhere")
+        expect(yield* Effect.flip(consume)).toMatchObject({ _tag: "SqlError" })
+        yield* untilScraped((series) => series["consumer_lag_seconds"]! > 0.05)
+      }).pipe(Effect.scoped, Effect.provide(layerDurable))
+    )
+  )
+
   it.live("is not that of a worker that failed while another one goes on in its place here", () =>
     apart(
       Effect.gen(function* () {

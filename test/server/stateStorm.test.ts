@@ -42,7 +42,9 @@ describe("1,000 subscribers of a view", () => {
     TestDoor,
     Door.make({
       channels: [Orders],
-      authorize: () => Effect.succeed({ where: { team: "a" } })
+      authorize: () => Effect.succeed({ where: { team: "a" } }),
+      // A storm follows another one here at once, and not in a second.
+      limits: { authorizeRate: { perSecond: 100_000, burst: 100_000 } }
     })
   ).pipe(
     Layer.provide(Realtime.layer()),
@@ -99,6 +101,7 @@ describe("1,000 subscribers of a view", () => {
           // The node looks at the table when it opens the channel.
           leave(yield* come(1, undefined, hasState))
           expect(asked.some((text) => text.includes("realtime.state("))).toBe(true)
+          // The node reads that state for nobody else.
           yield* Effect.sleep(1100)
           const first = yield* come(subscribers, undefined, hasState)
           expect(asked.some((text) => text.includes("realtime.state("))).toBe(true)

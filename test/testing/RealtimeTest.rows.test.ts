@@ -4,7 +4,7 @@ import { Deferred, Effect, Fiber, Ref, Schema, Stream } from "effect"
 import { Channel } from "effect-realtime"
 import * as PgType from "effect-realtime/pg-type"
 import { RealtimeClient } from "effect-realtime/client"
-import { type MemoryOutbox, OutboxReader, RealtimeServer } from "effect-realtime/server"
+import { type MemoryOutbox, OutboxReader, Realtime, RealtimeServer } from "effect-realtime/server"
 import { RealtimeTest } from "effect-realtime/testing"
 import { TestClock } from "effect/testing"
 
@@ -350,4 +350,54 @@ describe("RealtimeTest with rows", () => {
     }
     expect(never).toBeTypeOf("function")
   })
+})
+
+describe("RealtimeTest with rows that are read in small pages", () => {
+  it.effect("shows no part of a transaction that ends with a gap, to a client or a program", () =>
+    Effect.gen(function* () {
+      const test = yield* RealtimeTest.RealtimeTest
+      const { rows } = test
+      const client = yield* test.connect()
+      const seen = { client: new Set<string>(), program: new Set<string>() }
+      const follow = <E, R>(
+        shown: Set<string>,
+        notices: Stream.Stream<{ readonly rows: ReadonlyArray<typeof Order.Type> }, E, R>
+      ) =>
+        Stream.runForEach(notices, (notice) =>
+          Effect.sync(() => shown.add(notice.rows.map(({ status }) => status).join(" ")))
+        ).pipe(Effect.forkScoped)
+      yield* follow(seen.program, Realtime.rows(Orders))
+      yield* follow(seen.client, client.rows(Orders))
+      yield* test.settle
+      const ids = [1n, 2n, 3n, 4n]
+      yield* test.transaction(Effect.forEach(ids, (id) => rows.insert(Orders, order(id))))
+      yield* test.settle
+      yield* TestClock.adjust("2 seconds")
+      yield* test.settle
+      yield* test.transaction(
+        Effect.andThen(
+          Effect.forEach(ids.slice(1), (id) => rows.update(Orders, { id }, { status: "sent" })),
+          rows.truncate(Orders)
+        )
+      )
+      const whole = new Set(["", "new new new new"])
+      const isRead = () => [seen.program, seen.client].every((shown) => shown.has(""))
+      seen.program.delete("")
+      seen.client.delete("")
+      while (!isRead()) {
+        yield* test.settle
+        yield* TestClock.adjust("1 second")
+      }
+      expect(seen).toEqual({ client: whole, program: whole })
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        RealtimeTest.layer({
+          channels: [Orders],
+          authorize: RealtimeServer.allowAll,
+          outbox: { maxPageMessages: 3 }
+        })
+      )
+    )
+  )
 })

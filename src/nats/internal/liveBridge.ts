@@ -12,9 +12,11 @@ interface BridgedChannel {
   readonly listen: number
   number: number
   /** Whether LISTEN was confirmed. */
+  listens: boolean
+  /** Whether the link has handed out everything from before that. */
   ready: boolean
   until: number
-  /** Nodes that wait for the answer, with the number of their request. */
+  /** Nodes that asked before LISTEN was confirmed, with the number of their request. */
   readonly waiting: Map<string, number>
   /** Beats that name it still. */
   fresh: number
@@ -56,15 +58,21 @@ export class LiveBridge {
   ask({ b, ch, k, n, w }: Ask): void {
     if (b !== this.#port.b) return
     const ready: Array<string> = []
+    let isBehind = w === true
     for (const name of ch) {
       const channel = this.#channels.get(name) ?? this.#open(name)
       if (channel === undefined) continue
       channel.until = this.#port.now() + keepFor
-      if (channel.ready) ready.push(name)
-      else channel.waiting.set(n, k)
+      if (!channel.listens) {
+        channel.waiting.set(n, k)
+        continue
+      }
+      ready.push(name)
+      if (!channel.ready) isBehind = true
     }
     if (ready.length === 0) return
-    if (w === true) this.#port.caughtUp(() => this.#answer(n, k, ready))
+    // From after this request on: what the node heard before it may be on its way here.
+    if (isBehind) this.#port.caughtUp(() => this.#answer(n, k, ready))
     else this.#answer(n, k, ready)
   }
 
@@ -115,15 +123,18 @@ export class LiveBridge {
       if (heard !== lost) this.#port.send(name, listen, channel.number, heard)
     }
     // The link may have listened to it before, for this node itself.
-    const ready = (): void =>
+    const ready = (): void => {
+      channel.listens = true
       this.#port.caughtUp(() => {
         channel.ready = true
         for (const [node, k] of channel.waiting) this.#answer(node, k, [name])
         channel.waiting.clear()
       })
+    }
     const channel: BridgedChannel = {
       listen,
       number: 0,
+      listens: false,
       ready: false,
       until: 0,
       waiting: new Map(),

@@ -38,6 +38,8 @@ interface Loss {
   attempts: number
   /** When it had its last line; `undefined` before the first. */
   told: number | undefined
+  /** Whether that line was its own: another one of its kind may have had it. */
+  said: boolean
   readonly reasons: Set<string>
 }
 
@@ -64,7 +66,13 @@ export class Outage {
 
   /** The line for a failure, if one is due. `lasts`: waiting does not fix it. */
   failed(reason: string, now: number, lasts = false): string | undefined {
-    const loss = (this.#loss ??= { since: now, attempts: 0, told: undefined, reasons: new Set() })
+    const loss = (this.#loss ??= {
+      since: now,
+      attempts: 0,
+      told: undefined,
+      said: false,
+      reasons: new Set()
+    })
     loss.attempts++
     const lasted = now - loss.since
     // Ports and durations are no other reason.
@@ -83,6 +91,7 @@ export class Outage {
     loss.told = now
     loss.reasons.add(key)
     if (among !== undefined && among.due(lost, now) === undefined) return undefined
+    loss.said = true
     const more = this.#untold
     this.#untold = 0
     const since = loss.attempts === 1 ? "" : `, for ${this.#length(loss, now)}`
@@ -90,7 +99,7 @@ export class Outage {
     return `${lost}${since}${before}: ${reason}`
   }
 
-  /** The line for its return, if one is due. */
+  /** The line for its return, if its loss had one. */
   back(now: number): string | undefined {
     const loss = this.#loss
     if (loss === undefined) return undefined
@@ -99,6 +108,7 @@ export class Outage {
       this.#untold++
       return undefined
     }
+    if (!loss.said) return undefined
     return `${this.words.back}, after ${this.#length(loss, now)}`
   }
 
@@ -125,11 +135,15 @@ export class Outage {
         : Effect.logWarning(line)
     })
 
-  /** Logs that it works again, if it was lost. */
-  readonly recovered: Effect.Effect<void> = Effect.flatMap(Clock.currentTimeMillis, (now) => {
-    const line = this.back(now)
-    return line === undefined ? Effect.void : Effect.logInfo(line)
-  })
+  /** Logs that it works again, if it was lost. Without a loss it reads no clock: it runs after each batch. */
+  readonly recovered: Effect.Effect<void> = Effect.suspend(() =>
+    this.#loss === undefined
+      ? Effect.void
+      : Effect.flatMap(Clock.currentTimeMillis, (now) => {
+          const line = this.back(now)
+          return line === undefined ? Effect.void : Effect.logInfo(line)
+        })
+  )
 }
 
 /** Whether nothing failed as it may. */

@@ -165,6 +165,8 @@ export class Tally {
   readonly replaySeconds = new Distribution(metrics.secondBounds)
   /** Consumers that failed and were not started again, by what names them. */
   readonly failedConsumers = new Map<string, InHand>()
+  /** How many workers of each consumer run, by what names it. */
+  readonly workers = new Map<string, number>()
   readonly #context: Context.Context<never> | undefined
   readonly #parts = new Map<keyof typeof gauges, Set<() => number>>()
 

@@ -56,6 +56,12 @@ export const make = (
     let present: PgLink.PgLink | undefined
     /** Completes with the next session. */
     let there = Deferred.makeUnsafe<PgLink.PgLink>()
+    /** From here on the next session counts: who waits for `there` must not have the one that is lost. */
+    const lost = (link: PgLink.PgLink): void => {
+      if (present !== link) return
+      present = undefined
+      there = Deferred.makeUnsafe()
+    }
     /** Completes when the link is back. */
     let linkIsBack = Deferred.makeUnsafe<void>()
     yield* SubscriptionRef.changes(link).pipe(
@@ -79,8 +85,7 @@ export const make = (
         })
         yield* Effect.addFinalizer(() =>
           Effect.sync(() => {
-            present = undefined
-            there = Deferred.makeUnsafe()
+            lost(link)
             // A dead server would not answer.
             link.destroy()
           })
@@ -123,6 +128,7 @@ export const make = (
         if (own === undefined) return beside(channel, text)
         return own.query(statement, [channel, text], patience).pipe(
           Effect.catch(() => {
+            lost(own)
             own.destroy()
             return beside(channel, text)
           })

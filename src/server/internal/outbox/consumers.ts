@@ -170,6 +170,16 @@ export const consumeItems = <E, R>(
     /** Until it is handled, also by a later start of this consumer or by another worker. */
     let inHand = counted.failedConsumers.get(itself)
     counted.failedConsumers.delete(itself)
+    const workers = () => counted.workers.get(itself) ?? 0
+    yield* Effect.acquireRelease(
+      Effect.sync(() => counted.workers.set(itself, workers() + 1)),
+      () =>
+        Effect.sync(() =>
+          workers() > 1
+            ? counted.workers.set(itself, workers() - 1)
+            : counted.workers.delete(itself)
+        )
+    )
     /** Whether another worker may have the lease, and so come on in the place of this one. */
     let waits = false
     yield* counted.show("consumerLag", () =>
@@ -217,6 +227,10 @@ export const consumeItems = <E, R>(
       Effect.gen(function* () {
         let cursor = yield* load
         if (inHand?.cursor !== cursor) inHand = undefined
+        // Another worker has handled what one of this process failed at.
+        if (counted.failedConsumers.get(itself)?.cursor !== cursor) {
+          counted.failedConsumers.delete(itself)
+        }
         yield* Stream.runForEach(reader.batches(channel, { from: cursor }), (item) =>
           Effect.gen(function* () {
             // The lease's end interrupts this.
@@ -292,6 +306,8 @@ export const consumeItems = <E, R>(
       Effect.onError((cause) =>
         Effect.sync(() => {
           if (Cause.hasInterruptsOnly(cause)) return
+          // Before its first batch it leaves nothing behind that another worker here does not see.
+          if (inHand?.cursor === undefined && workers() > 1) return
           const at = clock.currentTimeMillisUnsafe()
           counted.failedConsumers.set(itself, inHand ?? { at, cursor: undefined })
         })

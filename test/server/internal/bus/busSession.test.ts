@@ -8,31 +8,38 @@ import type { SourceState } from "../../../../src/server/NotificationSource.ts"
 import { layerDatabase, TestDatabase } from "../../../support/database.ts"
 import { hop } from "../../../support/hop.ts"
 
+/** A bus whose session is open, with a pool of one connection, which is open too. */
+const make = Effect.gen(function* () {
+  const { url } = yield* TestDatabase
+  const near = yield* hop(address({ url: Redacted.make(url) }))
+  const through = new URL(url)
+  through.searchParams.set("host", "127.0.0.1")
+  through.searchParams.set("port", String(near.port))
+  const pool = Context.get(
+    yield* Layer.build(PgClient.layer({ url: Redacted.make(through.href), maxConnections: 1 })),
+    PgClient.PgClient
+  )
+  yield* pool`select 1`
+  const link = yield* SubscriptionRef.make<SourceState>("up")
+  const notify = yield* BusSession.make(pool, link)
+  const direct = yield* PgClient.PgClient
+  // Its first heartbeat is answered.
+  yield* Effect.repeat(
+    direct`select 1 from pg_stat_activity where datname = current_database()
+    and application_name = 'effect-realtime bus' and query = 'select 1' and state = 'idle'`,
+    { until: (rows) => rows.length === 1, schedule: Schedule.spaced(10) }
+  )
+  // Closing does not wait for what is silent.
+  yield* Effect.addFinalizer(() => Effect.sync(near.cut))
+  return { link, near, notify }
+})
+
 describe("The session of the bus", () => {
   it.live(
     "opens again when the link is back, and sends what waits for a dead connection of the pool",
     () =>
       Effect.gen(function* () {
-        const { url } = yield* TestDatabase
-        const near = yield* hop(address({ url: Redacted.make(url) }))
-        const through = new URL(url)
-        through.searchParams.set("host", "127.0.0.1")
-        through.searchParams.set("port", String(near.port))
-        const pool = Context.get(
-          yield* Layer.build(
-            PgClient.layer({ url: Redacted.make(through.href), maxConnections: 1 })
-          ),
-          PgClient.PgClient
-        )
-        yield* pool`select 1`
-        const link = yield* SubscriptionRef.make<SourceState>("up")
-        const notify = yield* BusSession.make(pool, link)
-        const direct = yield* PgClient.PgClient
-        yield* Effect.repeat(
-          direct`select 1 from pg_stat_activity
-          where datname = current_database() and application_name = 'effect-realtime bus'`,
-          { until: (rows) => rows.length === 1, schedule: Schedule.spaced(10) }
-        )
+        const { link, near, notify } = yield* make
         near.silence()
         yield* SubscriptionRef.set(link, "down")
         const waiting = yield* Effect.forkChild(notify("bus", "waits"), { startImmediately: true })
@@ -43,5 +50,16 @@ describe("The session of the bus", () => {
         const joined = yield* Effect.timeoutOption(Fiber.join(waiting), "3 seconds")
         expect(Option.isSome(joined)).toBe(true)
       }).pipe(Effect.scoped, Effect.provide(layerDatabase))
+  )
+  it.live("sends the text on which it finds itself dead, once the next session is there", () =>
+    Effect.gen(function* () {
+      const { near, notify } = yield* make
+      near.silence()
+      // What is open stays silent.
+      near.heal()
+      // 4 s until the session counts as dead. The connection of the pool is dead as well.
+      const sent = yield* Effect.timeoutOption(notify("bus", "late"), "6 seconds")
+      expect(Option.isSome(sent)).toBe(true)
+    }).pipe(Effect.scoped, Effect.provide(layerDatabase))
   )
 })
