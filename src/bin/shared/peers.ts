@@ -98,7 +98,7 @@ const commandNames: ReadonlyArray<string> = [
   "nats"
 ]
 
-/** The commands in a line for who asks for the help, or for nothing. */
+/** The commands in a line where the arguments ask for the help, or there are none. */
 const listFor = (args: ReadonlyArray<string>): string =>
   args.every((arg) => arg === "--help" || arg === "-h")
     ? `The commands of effect-realtime are ${commandNames.slice(0, -1).join(", ")} and ${commandNames.at(-1)}. Guide: ${Path.join(root, "examples/command-line/README.md")}\n\n`
