@@ -101,7 +101,7 @@ describe("1,000 subscribers of a view", () => {
           // The node looks at the table when it opens the channel.
           leave(yield* come(1, undefined, hasState))
           expect(asked.some((text) => text.includes("realtime.state("))).toBe(true)
-          // The node reads that state for nobody else.
+          // The node reads that state for no other subscriber.
           yield* Effect.sleep(1100)
           const first = yield* come(subscribers, undefined, hasState)
           expect(asked.some((text) => text.includes("realtime.state("))).toBe(true)
