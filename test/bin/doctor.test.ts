@@ -194,6 +194,8 @@ describe("doctor", () => {
       for (const { name } of before) {
         yield* sql.unsafe(`alter table ${String(name)} disable trigger all`)
       }
+      // As a dump of another table brings one.
+      yield* sql`create trigger "!realtime_999_row" after insert on b for each row execute function realtime.row_nested('999')`
       const ill = yield* doctor(url, ...quiet)
       const cures = [...ill.stdout.matchAll(/npx effect-realtime (sql .*--apply)/g)].map(
         ([, line]) => line!
@@ -202,6 +204,7 @@ describe("doctor", () => {
         `sql --watch public.keys=table_updates_keys --max-bytes 0 --apply`,
         `sql --watch-durable 'public."x=y"=equal' --apply`,
         `sql --watch-durable public.a=both --shared --apply`,
+        `sql --watch-durable public.b=both --columns 'id,a b' --max-bytes 0 --shared --apply`,
         `sql --watch-durable public.b=both --columns 'id,a b' --max-bytes 0 --shared --apply`,
         `sql --watch-durable public.fits=table_updates_fits --max-bytes 7967 --apply`
       ])

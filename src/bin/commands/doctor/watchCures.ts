@@ -79,9 +79,13 @@ export const watchCures = Effect.fnUntraced(function* (sql: SqlClient, schema: s
       if (trouble === "the table is gone") {
         return `Create it and watch it again, or stop watching it: npx effect-realtime sql${ofSchema(schema)} --unwatch ${shellWord(`${rel}=${channel}`)} --apply`
       }
-      return channel === ""
+      if (channel !== "") {
+        return `Mend it, and watch the table again as its owner: ${again(channel, rel)}`
+      }
+      const watch = rows.find((row) => row.rel === rel)
+      return watch === undefined
         ? `Drop that trigger, or watch the table: npx effect-realtime sql${ofSchema(schema)} --watch-durable ${shellWord(rel)} --apply`
-        : `Mend it, and watch the table again as its owner: ${again(channel, rel)}`
+        : `Drop that trigger, or watch the table again: ${again(watch.channel, rel)}`
     }
   }
 })
