@@ -180,7 +180,7 @@ export const make = (
     const changed = yield* Queue.unbounded<string>()
 
     const defects = new Defects()
-    /** A listener that threw has missed something, and is told so. Others go on without it. */
+    /** A listener that threw has missed something, and receives `lost`. All go on. */
     const threw = (hear: Listener, defect: unknown) =>
       Effect.andThen(
         defects.logged("A listener of a live channel", defect),

@@ -147,7 +147,7 @@ describe("the rows of a table", () => {
       assert.deepStrictEqual(orders.brief, ["stale", "2 packed"])
       server.last.say(state(8, [row(2), row(3)]))
       assert.deepStrictEqual(orders.brief, ["live", "2 new", "3 new"])
-      // A state comes in the middle of a tick, in two frames.
+      // The server sends a state in the middle of a tick, in two frames.
       server.last.say(part(9, 2))
       server.last.say(state(9, [row(2, "packed")], { more: true }))
       assert.deepStrictEqual(orders.brief, ["live", "2 new", "3 new"])

@@ -197,7 +197,7 @@ export const make = ({
         renewing.closeUnsafe()
         unconfirmed = 0
         confirming = false
-        // One step: who subscribes before it or after it does so once.
+        // One step: a part that subscribes before it or after it does so once.
         yield* Effect.acquireRelease(
           Effect.sync(() => {
             present = made

@@ -45,7 +45,7 @@ export const make = (sql: PgClient): Effect.Effect<Read> =>
         // The pool may still answer.
         Effect.catch(() => Effect.never)
       )
-    /** The answer of the pool. Nobody waits for its end: on a dead connection that takes seconds. */
+    /** The answer of the pool. The reader does not wait for the query to end: on a dead connection that takes seconds. */
     const pooled = <Row extends object>(text: string, params: ReadonlyArray<unknown>) =>
       Effect.flatMap(
         Effect.forkDetach(untraced(client.unsafe<Row>(text, params)), { startImmediately: true }),
