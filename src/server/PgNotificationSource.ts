@@ -45,6 +45,7 @@ import {
 import { isStandby } from "./internal/link/sqlState.ts"
 import { isBusChannel } from "./internal/sql/schemaName.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
+import { Defects } from "./internal/notices.ts"
 import { Outage } from "./internal/outage.ts"
 import * as Reconnecting from "./internal/reconnecting.ts"
 import { tally as tallyOfFiber } from "./internal/tally.ts"
@@ -178,6 +179,17 @@ export const make = (
     /** Names whose LISTEN may not match their listeners. */
     const changed = yield* Queue.unbounded<string>()
 
+    const defects = new Defects()
+    /** A listener that threw has missed something, and receives `lost`. All go on. */
+    const threw = (hear: Listener, defect: unknown) =>
+      Effect.andThen(
+        defects.logged("A listener of a live channel", defect),
+        Effect.catchDefect(
+          Effect.sync(() => hear(lost)),
+          () => Effect.void
+        )
+      )
+
     /** Sends the listeners of a channel what arrives for it, until the session ends. */
     const hear = Effect.fnUntraced(function* (
       { listeners }: ListenedChannel,
@@ -186,7 +198,12 @@ export const make = (
       while (true) {
         const notifications = yield* Queue.takeAll(from)
         for (const { hear } of listeners) {
-          for (const { payload } of notifications) hear(payload)
+          yield* Effect.catchDefect(
+            Effect.sync(() => {
+              for (const { payload } of notifications) hear(payload)
+            }),
+            (defect) => threw(hear, defect)
+          )
         }
       }
     })

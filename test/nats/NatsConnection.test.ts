@@ -1,7 +1,7 @@
 /** The connection to a real NATS server: its start, its loss, its limits and its rights. */
 import { describe, expect, it } from "@effect/vitest"
 import { nkeyAuthenticator, nkeys } from "@nats-io/transport-node"
-import { Effect, Logger, Metric, Redacted, Stream, SubscriptionRef } from "effect"
+import { Effect, Fiber, Logger, Metric, Redacted, Scheduler, Stream, SubscriptionRef } from "effect"
 import * as Fs from "node:fs"
 import * as NatsConnection from "../../src/nats/NatsConnection.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
@@ -125,6 +125,39 @@ describe.skipIf(executablePath === undefined)("NatsConnection", () => {
         ])
       }).pipe(Effect.scoped, Effect.provide(Logger.layer([logger])))
     }
+  )
+
+  it.live("hears each text once where it subscribes while the connection opens again", () =>
+    Effect.gen(function* () {
+      const server = yield* natsServer()
+      const between = yield* hop({ host: "127.0.0.1", port: server.port })
+      const one = yield* NatsConnection.make({ servers: `127.0.0.1:${between.port}`, ...quick })
+      const heard: Array<number> = []
+      const link = { isUp: false }
+      const subscribing = yield* Effect.forkScoped(
+        Effect.forEach(
+          Array.from({ length: 16 }).keys(),
+          // Out of step, so that one of them subscribes between any two operations of the connection.
+          Effect.fnUntraced(function* (turns) {
+            for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
+            while (!link.isUp) {
+              const number = heard.push(0) - 1
+              yield* one.subscribe(`numbers.${number}`, () => heard[number]!++)
+            }
+          }),
+          { concurrency: "unbounded" }
+        )
+      )
+      between.cut()
+      yield* reaches(one, "down")
+      yield* reaches(one, "up")
+      link.isUp = true
+      yield* Fiber.join(subscribing)
+      for (const number of heard.keys()) one.publish(`numbers.${number}`, "text")
+      expect(yield* one.flush(5000)).toBe(true)
+      expect(heard.filter((count) => count !== 1)).toEqual([])
+      // The fiber of the connection yields after each of its operations.
+    }).pipe(Effect.scoped, Effect.provideService(Scheduler.MaxOpsBeforeYield, 3))
   )
 
   it.live("proves its rights, and names the operation and the subject that it may not use", () =>

@@ -329,7 +329,7 @@ describe("the lag of a consumer", () => {
         yield* db.query("alter table realtime.elsewhere rename to consumers")
         yield* until(() => performance.now() - failed > 50)
         holds(yield* scrape, { consumer_lag_seconds: 0 })
-        // No worker has the next event when the last worker fails as well.
+        // No worker has the next event when the last one fails as well.
         yield* Fiber.interrupt(first)
         yield* db.query("alter table realtime.consumers rename to elsewhere")
         expect(yield* Effect.flip(consume)).toMatchObject({ _tag: "SqlError" })

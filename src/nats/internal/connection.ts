@@ -197,14 +197,18 @@ export const make = ({
         renewing.closeUnsafe()
         unconfirmed = 0
         confirming = false
-        present = made
-        yield* Effect.addFinalizer(() =>
-          Effect.suspend(() => {
-            present = undefined
-            return SubscriptionRef.set(state, "down")
-          })
+        // One step: a part that subscribes before it or after it does so once.
+        yield* Effect.acquireRelease(
+          Effect.sync(() => {
+            present = made
+            for (const one of listeners) sub(made, one)
+          }),
+          () =>
+            Effect.suspend(() => {
+              present = undefined
+              return SubscriptionRef.set(state, "down")
+            })
         )
-        for (const one of listeners) sub(made, one)
         if (!(yield* flushOf(made, patience))) {
           return yield* new ConnectionLost({ reason: "NATS does not answer" })
         }

@@ -56,7 +56,7 @@ export const make = (
     let present: PgLink.PgLink | undefined
     /** Completes with the next session. */
     let there = Deferred.makeUnsafe<PgLink.PgLink>()
-    /** From here on the next session counts: a text that waits for `there` must not get the session that is lost. */
+    /** From here on the next session counts: a text that waits for `there` must not have the lost one. */
     const lost = (link: PgLink.PgLink): void => {
       if (present !== link) return
       present = undefined

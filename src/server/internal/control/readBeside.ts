@@ -7,6 +7,7 @@
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
 import type { SqlError } from "effect/sql/SqlError"
 import * as PgLink from "../link/pgLink.ts"
@@ -44,9 +45,16 @@ export const make = (sql: PgClient): Effect.Effect<Read> =>
         // The pool may still answer.
         Effect.catch(() => Effect.never)
       )
+    /** The answer of the pool. The reader does not wait for the query to end: on a dead connection that takes seconds. */
+    const pooled = <Row extends object>(text: string, params: ReadonlyArray<unknown>) =>
+      Effect.flatMap(
+        Effect.forkDetach(untraced(client.unsafe<Row>(text, params)), { startImmediately: true }),
+        (query) =>
+          Effect.onInterrupt(Fiber.join(query), () => Effect.sync(() => query.interruptUnsafe()))
+      )
     return <Row extends object>(text: string, params: ReadonlyArray<unknown>) =>
       Effect.raceFirst(
-        untraced(client.unsafe<Row>(text, params)),
+        pooled<Row>(text, params),
         Effect.delay(beside(text, params), poolPatience) as Effect.Effect<ReadonlyArray<Row>>
       )
   })

@@ -140,15 +140,20 @@ export class OpenChannels {
         this.#lingering.delete(oldest[0])
         yield* oldest[1]
       }
-      if (this.#open >= maxChannels) return yield* new TooManyChannels({ limit: maxChannels })
-      this.#open++
-      this.tally.channels[delivery]++
-      yield* Effect.addFinalizer(() =>
-        Effect.sync(() => {
-          this.#open--
-          this.tally.channels[delivery]--
-          this.#lingering.delete(key)
-        })
+      // One step, so that no interruption leaves a count behind.
+      yield* Effect.acquireRelease(
+        Effect.suspend(() => {
+          if (this.#open >= maxChannels) return new TooManyChannels({ limit: maxChannels })
+          this.#open++
+          this.tally.channels[delivery]++
+          return Effect.void
+        }),
+        () =>
+          Effect.sync(() => {
+            this.#open--
+            this.tally.channels[delivery]--
+            this.#lingering.delete(key)
+          })
       )
       return undefined
     })

@@ -218,7 +218,7 @@ class Collection<A> {
       const { cursor, cursorAt, events, isMidway } = item
       const unfit: Array<Missing> = []
       const gap = events.findIndex((event) => !this.#apply(event, unfit))
-      // Where a gap is first, the rows are what the batch before has left, maybe a part of this tick.
+      // Where a gap is first, the rows are as the batch before has left them, maybe with a part of this tick.
       if (gap !== 0) {
         this.#cursor = gap < 0 ? cursor : cursorAt(gap - 1)
         this.#isMidway = isMidway || gap > 0

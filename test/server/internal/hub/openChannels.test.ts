@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Fiber } from "effect"
+import { Duration, Effect, Exit, Fiber, Scheduler, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../../../src/Channel.ts"
 import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
@@ -43,5 +43,36 @@ describe("OpenChannels", () => {
       expect(error).toMatchObject({ _tag: "TooManyChannels", limit: 1 })
       expect([isOpen("quick"), isOpen("other")]).toEqual([true, false])
     }).pipe(Effect.scoped)
+  )
+
+  it.effect(
+    "a subscriber that is interrupted while it opens a channel leaves no count behind",
+    () =>
+      Effect.gen(function* () {
+        const budget = new Budget({ events: 256, maxAge: 120_000, bytes: 1_000_000 })
+        const usual = yield* Scheduler.Scheduler
+        for (let operation = 1; operation < 150; operation++) {
+          // A fiber yields before this operation of the subscriber, and of what that waits for.
+          let left = Infinity
+          const stepping = Effect.provideService(Scheduler.Scheduler, {
+            executionMode: usual.executionMode,
+            makeDispatcher: () => usual.makeDispatcher(),
+            shouldYield: () => --left === 0
+          })
+          const open = new OpenChannels({ linger: Duration.zero, maxChannels: 1 })
+          const scope = yield* Scope.make()
+          const { view } = yield* open
+            .kind("live", (name) => Effect.sync(() => new LiveChannel(name, budget, new Told())))
+            .pipe(stepping, Scope.provide(scope))
+          left = operation
+          const opening = yield* Effect.scoped(view(Channel.untyped("one"))).pipe(
+            stepping,
+            Effect.forkChild({ startImmediately: true })
+          )
+          yield* Fiber.interrupt(opening)
+          yield* Scope.close(scope, Exit.void)
+          expect(open.tally.channels.live, `after ${operation} operations`).toBe(0)
+        }
+      })
   )
 })
