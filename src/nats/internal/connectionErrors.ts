@@ -3,7 +3,8 @@ import * as Schema from "effect/Schema"
 import { errorText } from "../../internal/errorText.ts"
 
 /**
- * No server of the list answered at the start.
+ * No server of the list answered at the start. So it looks as well where a server asks for a certificate and
+ * cuts the connection of a node without one before its reason has arrived: the message names both cures then.
  *
  * @category errors
  * @since 0.1.0
@@ -14,7 +15,12 @@ export class NatsUnreachable extends Schema.TaggedError<NatsUnreachable>()("Nats
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    return `No NATS server answers at ${this.servers.join(", ")}: ${errorText(this.cause)}. Check the option servers and the network, or set startWithout to start before NATS does.`
+    const isCut =
+      this.cause instanceof Error && "code" in this.cause && this.cause.code === "ECONNRESET"
+    const certificate = isCut
+      ? ", the options certFile and keyFile of tls if the server asks for a certificate"
+      : ""
+    return `No NATS server answers at ${this.servers.join(", ")}: ${errorText(this.cause)}. Check the option servers and the network${certificate}, or set startWithout to start before NATS does.`
   }
 }
 
