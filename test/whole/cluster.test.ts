@@ -66,7 +66,9 @@ const chaos = ({ clients, faults: faultCount, nats, seed }: Size) =>
       Effect.sync(() => void times.push(`${Math.round(performance.now() - t0)} ${what}`))
     const { counts, kinds } = faultsOf(around, dice, events.calm, long)
     const log: Array<string> = []
-    yield* until(() => laws.every(({ begun }) => begun()))
+    const sum = () => sumOf(nodes.map(({ counts }) => counts()))
+    // With NATS the feed is there before the first fault: later a node of it may be another process.
+    yield* until(() => laws.every(({ begun }) => begun()) && (!nats || sum().fed > 0))
     yield* mark("begun")
     // Each kind of fault is there before one of them is there again.
     let next = [...kinds]
@@ -97,17 +99,15 @@ const chaos = ({ clients, faults: faultCount, nats, seed }: Size) =>
       { concurrency: "unbounded" }
     ).pipe(Effect.provide(layerPg))
     yield* mark("settled")
-    const sum = sumOf(nodes.map(({ counts }) => counts()))
     if (long) {
       console.log(
-        JSON.stringify({ nats, seed, times, ...Object.fromEntries(counts), ...sum }, null, 1)
+        JSON.stringify({ nats, seed, times, ...Object.fromEntries(counts), ...sum() }, null, 1)
       )
     }
     for (const law of laws) expect(law.violations(), said).toEqual([])
     expect(arrived.map(Exit.isSuccess), said).toEqual(laws.map(() => true))
-    // The test is meaningful only if much was received and compared, and the feed was there.
+    // The test is meaningful only if much was received and compared.
     for (const { meaningful } of laws) expect(meaningful(), said).toBe(true)
-    if (nats) expect(sum.fed, said).toBeGreaterThan(0)
   }).pipe(Effect.scoped)
 
 const minutes = long ? 40 : 4
