@@ -99,7 +99,9 @@ describe("the model of a cluster", () => {
   ])(
     `brings %i clients back to %i nodes as fast as one by one (REALTIME_TEST_SEED=${seed})`,
     (lost, nodes) => {
-      const one = stormOfClients(lost, nodes)
+      // The last client of one storm is late by chance.
+      const storms = Array.from({ length: 5 }, () => stormOfClients(lost, nodes))
+      const one = storms.toSorted((left, right) => left - right)[2]!
       const { seconds } = stormOf(lost, nodes)
       expect(seconds).toBeGreaterThan(0.8 * one)
       expect(seconds).toBeLessThan(1.25 * one)
