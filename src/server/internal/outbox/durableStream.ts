@@ -111,7 +111,6 @@ export const durableStream = (options: {
           const { end, tick } = yield* current
           attached = tick
           cursor = end
-          follows = true
           return [{ _tag: "Position", cursor: end, tick }] satisfies Items
         }
         const found = yield* catchUp.locate(channel, cursor)
@@ -119,7 +118,6 @@ export const durableStream = (options: {
           const { position, tail, tick, to } = found
           attached = tick
           replay = { tail, to, position }
-          follows = true
           return []
         }
         return reset(found.tail, found.reason === "retention" ? "retention" : "source")
@@ -129,7 +127,6 @@ export const durableStream = (options: {
         replay = undefined
         attached = tail.tick
         cursor = tail.end
-        follows = true
         return [{ _tag: "Gap", reason, cursor: tail.end, tick: tail.tick }]
       }
 
@@ -139,7 +136,7 @@ export const durableStream = (options: {
           const rest = follows ? live(yield* held.take) : []
           if (isSome(rest)) return rest
           const told = yield* attach
-          began = true
+          began = follows = true
           if (isSome(told)) return told
         }
         if (replay !== undefined) {
