@@ -16,6 +16,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Backoff from "../../../Backoff.ts"
 import type * as Channel from "../../../Channel.ts"
 import type { Codec, Table } from "../../../ChannelBase.ts"
+import { isMidway } from "../../../internal/cursorText.ts"
 import * as Exact from "../../../internal/exact.ts"
 import { KeyedRows } from "./keyedRows.ts"
 import { changeOf, isTruncated } from "./rowChange.ts"
@@ -116,8 +117,6 @@ class Collection<A> {
   readonly #log: Told
   readonly #held: KeyedRows<A>
   #cursor: string | undefined
-  /** Whether that is in the middle of a tick: the rows are shown at its end. */
-  #isMidway = false
   /** Whether a state was read and no event is missing after it. */
   #follows = false
   #up = true
@@ -149,8 +148,9 @@ class Collection<A> {
   /** Hands the rows out if they, or their status, are other than before; `always`: also if only the cursor is. */
   tell(always = false): void {
     const last = this.#last
+    // In the middle of a tick the rows are shown at its end.
     const { cursor, invalid, rows } =
-      last !== undefined && this.#isMidway
+      last !== undefined && isMidway(this.#cursor ?? "")
         ? last
         : { rows: this.#held.list, invalid: this.#invalid, cursor: this.#cursor }
     const status = !this.isLoaded ? "loading" : this.#follows && this.#up ? "live" : "stale"
@@ -199,7 +199,6 @@ class Collection<A> {
       }
       this.#held.replace()
       this.#cursor = cursor
-      this.#isMidway = false
       this.#follows = true
       this.tell()
       if (fault !== undefined) yield* this.#log.leftOut(this.#name, leftOut, fault)
@@ -212,17 +211,13 @@ class Collection<A> {
       if (item._tag === "Gap") return new Missed()
       if (item._tag === "Position") {
         this.#cursor = item.cursor
-        this.#isMidway = false
         return Effect.sync(() => this.tell(true))
       }
-      const { cursor, cursorAt, events, isMidway } = item
+      const { cursor, cursorAt, events } = item
       const unfit: Array<Missing> = []
       const gap = events.findIndex((event) => !this.#apply(event, unfit))
       // Where a gap is first, the rows are as the batch before has left them, maybe with a part of this tick.
-      if (gap !== 0) {
-        this.#cursor = gap < 0 ? cursor : cursorAt(gap - 1)
-        this.#isMidway = isMidway || gap > 0
-      }
+      if (gap !== 0) this.#cursor = gap < 0 ? cursor : cursorAt(gap - 1)
       this.tell()
       const logged = this.#log.tell(this.#name, unfit)
       return gap < 0 ? logged : Effect.andThen(logged, new Missed())
