@@ -216,7 +216,9 @@ describe("A night in which", () => {
       )
       expect(id).toBe(28_800)
       expect(lines.length).toBeLessThan(80)
-      expect(lines.some((line) => / \(\d+ more since this was last said\)$/.test(line))).toBe(true)
+      expect(lines.some((line) => / \(\d+ more since this was last said\)\.$/.test(line))).toBe(
+        true
+      )
     }).pipe(Effect.provide(layer))
   })
 

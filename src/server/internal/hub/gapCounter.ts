@@ -8,7 +8,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as metrics from "../metrics.ts"
-import { Notices } from "../notices.ts"
+import { Notices, sentence } from "../notices.ts"
 import type { Unfit } from "../reading/mismatch.ts"
 import type { Missing } from "./invalidMessage.ts"
 
@@ -38,8 +38,7 @@ export class Told {
       const lines = fresh.flatMap((one) => {
         const before = this.#lines.due(`${channel} ${one.unfit!.path} ${one.unfit!.expected}`, now)
         if (before === undefined) return []
-        const earlier = before === 0 ? "" : ` (${before} more since this was last said)`
-        return Effect.logWarning(`${line(channel, one, this.#fate)}${earlier}`)
+        return Effect.logWarning(sentence(line(channel, one, this.#fate), before))
       })
       const more = fresh.length - lines.length
       if (more > 0 && lines.length > 0) {
@@ -60,7 +59,7 @@ export class Told {
       const { expected, path } = unfit
       if (!this.#add(`${channel} rows ${path} ${expected}`)) return Effect.void
       const what = `The state of channel "${channel}" leaves out ${rows} ${rows === 1 ? "row" : "rows"} that its schema does not match`
-      return Effect.logWarning(because(what, unfit))
+      return Effect.logWarning(sentence(because(what, unfit), 0))
     })
   }
 
@@ -87,7 +86,7 @@ const line = (channel: string, { id, unfit }: Missing, fate: string): string => 
 }
 
 const because = (what: string, { cure, expected, path }: Unfit): string =>
-  `${what}: expected ${expected}${path === "" ? "" : ` at ${path}`}.${cure === undefined ? "" : ` There ${cure}.`}`
+  `${what}: expected ${expected}${path === "" ? "" : ` at ${path}`}${cure === undefined ? "" : `. There ${cure}`}`
 
 /** One log for each source or outbox. */
 const each = (fate?: string): ((owner: object) => Told) => {
