@@ -33,7 +33,7 @@ export class Notices {
   readonly #burst: number
   readonly #said = new Map<string, Said>()
 
-  /** `burst`: the lines of one key within that time. */
+  /** `every`: an hour at most; `burst`: the lines of one key within that time. */
   constructor(every = everyMillis, most = mostLines, burst = 1) {
     this.#every = every
     this.#most = most
@@ -63,7 +63,7 @@ export class Notices {
     const more = known?.more ?? 0
     const goesOn = known !== undefined && now > known.at && now - known.at < 2 * known.wait
     const wait = goesOn ? Math.min(2 * known.wait, mostMillis) : this.#every
-    this.#said.set(key, { at: now, wait: Math.max(wait, this.#every), lines: 1, more: 0 })
+    this.#said.set(key, { at: now, wait, lines: 1, more: 0 })
     return more
   }
 }
