@@ -24,7 +24,7 @@ export interface Ask {
 
 /** Channels to which the bridge listens: an answer, or the beat, which has those that changed. */
 export interface Standings {
-  /** `term incarnation` of the bridge. */
+  /** `term.incarnation` of the bridge. */
   readonly b: string
   readonly s: Readonly<Record<string, Standing>>
   /** In an answer: that of the request. */

@@ -12,8 +12,8 @@ import * as NodeTls from "node:tls"
 import { nodeFault } from "../../../internal/nodeVersion.ts"
 import { type Fault, fileFault, versionFault } from "./certificates.ts"
 
-// Each module of the server imports this one. By name, an older Node could not even link the import of
-// `getCACertificates`, and would say so as a SyntaxError.
+// The entries of the server and of its node import this one. By name, an older Node could not even link
+// the import of `getCACertificates`, and would say so as a SyntaxError.
 const fault = nodeFault(process.versions.node)
 if (fault !== undefined) throw new Error(fault)
 
