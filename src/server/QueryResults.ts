@@ -161,7 +161,7 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
     const fibers = yield* FiberSet.make<void>()
     const notices = new Notices()
 
-    /** Logs an end that is no result: each kind once a minute, whatever queries fail. */
+    /** Logs an end that is no result: each kind once a minute at first, less often later, whatever queries fail. */
     const logged = (what: string, why: Cause.Cause<unknown>, level: "Error" | "Warn") =>
       Effect.flatMap(Clock.currentTimeMillis, (now) => {
         const more = notices.due(`${level} ${signatureOf(Cause.squash(why))}`, now)

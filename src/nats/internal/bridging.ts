@@ -53,7 +53,7 @@ interface BridgingOptions {
 }
 
 export const run = (options: BridgingOptions): Effect.Effect<never> => {
-  /** An election that does not come to rest has a line once a minute. */
+  /** An election that does not come to rest has a line a minute at first, and fewer later. */
   const elections = new Notices()
   return Effect.gen(function* () {
     yield* waitUntilUp(options.sealed.state)

@@ -103,7 +103,7 @@ export const make = (
     const until = (condition: () => boolean) =>
       Effect.asVoid(Effect.repeat(Effect.sleep(watchEvery), { until: condition }))
 
-    /** An election that does not come to rest has a line once a minute. */
+    /** An election that does not come to rest has a line a minute at first, and fewer later. */
     const elections = new Notices()
     /** Holds the lease while the feed works. A node that is fed does not ask for it. */
     const candidate = Effect.gen(function* () {
