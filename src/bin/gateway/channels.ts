@@ -4,7 +4,8 @@ import * as Channel from "../../Channel.ts"
 import type { AnyTable } from "../../ChannelTable.ts"
 import type { Served } from "./access.ts"
 import * as Config from "./config.ts"
-import type { Lists, WatchNeeds } from "./watches.ts"
+import type { Lists } from "../shared/watchLine.ts"
+import type { WatchNeeds } from "./watches.ts"
 
 /** A table as the database describes it. */
 export interface Described {
@@ -101,7 +102,8 @@ export const needsOf = (
   }
   return {
     place,
-    table: `${schema}.${name}`,
+    schema,
+    name,
     channel: channelOf(name, config),
     key: described.key,
     by: config.by === undefined ? undefined : by,

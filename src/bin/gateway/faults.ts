@@ -8,6 +8,7 @@ import * as PgInstaller from "../../server/PgInstaller.ts"
 import { InvalidGateway } from "./config.ts"
 import type { Joined } from "./given.ts"
 import { InvalidNats } from "../shared/nats.ts"
+import { ofSchema } from "../shared/watchLine.ts"
 
 /** The key of an option that has another name in the file. */
 const keys: Readonly<Record<string, string>> = { listenUrl: "listen" }
@@ -54,9 +55,7 @@ export const gatewaySentence = (error: unknown): string | undefined => {
     return "The database is a standby, and a gateway needs the primary: a standby sends no notifications and takes no writes. Give --database the address of the primary, or a name that leads to it."
   }
   if (error instanceof PgInstaller.NotInstalled || error instanceof PgInstaller.OutdatedInstall) {
-    const flag =
-      error.schema === undefined || error.schema === usual ? "" : ` --schema ${error.schema}`
-    return `${error.message.split(". ", 1)[0]}. Start the gateway without --no-install and with a role that may install, or let the owner run: npx effect-realtime sql${flag} --apply`
+    return `${error.message.split(". ", 1)[0]}. Start the gateway without --no-install and with a role that may install, or let the owner run: npx effect-realtime sql${ofSchema(error.schema ?? usual)} --apply`
   }
   return undefined
 }

@@ -223,7 +223,8 @@ describe.concurrent("a table that another program watches", () => {
       const live = yield* refused(["--allow-all", "--table", "orders"])
       expect(live).toContain("--table orders: Table public.orders is watched")
       expect(live).toContain("for live events, and the gateway needs durable ones")
-      expect(live).toContain("sql --watch-durable public.orders=table_updates_orders")
+      // Not with the bound of a live event.
+      expect(live).toContain("sql --watch-durable public.orders=table_updates_orders --apply")
       expect((yield* watched)!.definition).toMatchObject({ delivery: "live" })
     }).pipe(Effect.provide(layerDatabase))
   )
@@ -289,7 +290,8 @@ describe.concurrent("a table that another program watches", () => {
 it("the line for the owner of a table is one word of a shell for each name", () => {
   const needs = {
     place: "--table",
-    table: 'public.my "new" x=y',
+    schema: "public",
+    name: 'my "new" x=y',
     channel: "mine",
     key: ["id"],
     by: undefined,

@@ -20,7 +20,8 @@ import {
 import { objects } from "../../../server/internal/sql/objects.ts"
 import { schemaVersion } from "../../../server/internal/sql/schema.ts"
 import { OutdatedInstall } from "../../../server/PgInstaller.ts"
-import { ofSchema, watchCures } from "./watchCures.ts"
+import { ofSchema } from "../../shared/watchLine.ts"
+import { watchCures } from "./watchCures.ts"
 import { type Check, fix, ok, type Patient, skipped } from "./verdict.ts"
 
 /** Looks only where the objects are, and the role may read them. */
