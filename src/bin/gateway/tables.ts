@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type { AnyTable } from "../../ChannelTable.ts"
-import { sqlMessage, sqlState } from "../../server/internal/link/sqlState.ts"
+import { isForbidden, sqlMessage, sqlState } from "../../server/internal/link/sqlState.ts"
 import { tables as watchedTables } from "../../server/internal/link/watched.ts"
 import { objects } from "../../server/internal/sql/objects.ts"
 import { SchemaName } from "../../server/internal/sql/schemaName.ts"
@@ -158,8 +158,6 @@ const unchanged = (table: DescribedTable) =>
     )
     return { ...plan, changes: [] }
   })
-
-const isForbidden = (error: unknown): boolean => sqlState(error) === "42501"
 
 /** The tables with their definitions. With `mayWatch` it watches those that need it, and says what it changed. */
 export const servedTables = (tables: ReadonlyArray<NamedTable>, mayWatch: boolean) =>
