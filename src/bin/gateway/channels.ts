@@ -75,10 +75,6 @@ export const servedChannel = (
 const listOf = (columns: string | ReadonlyArray<string> | undefined): ReadonlyArray<string> =>
   columns === undefined ? [] : [columns].flat()
 
-/** The channel of a table. */
-const channelOf = (name: string, { channel }: Config.Table): string =>
-  channel ?? `table_updates_${name}`
-
 /** What the rules and filters of a table need of its watch. Throws `InvalidGateway`. */
 export const needsOf = (
   place: string,
@@ -104,7 +100,7 @@ export const needsOf = (
     place,
     schema,
     name,
-    channel: channelOf(name, config),
+    channel: Config.channelOf(name, config),
     key: described.key,
     by: config.by === undefined ? undefined : by,
     columns: config.columns === undefined ? undefined : columns,

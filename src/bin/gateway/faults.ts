@@ -5,7 +5,7 @@ import { InvalidOption } from "../../server/internal/options.ts"
 import { ChannelConflict } from "../../server/internal/session/registry.ts"
 import { usual } from "../../server/internal/sql/schemaName.ts"
 import * as PgInstaller from "../../server/PgInstaller.ts"
-import { InvalidGateway } from "./config.ts"
+import { channelOf, InvalidGateway } from "./config.ts"
 import type { Joined } from "./given.ts"
 import { InvalidNats } from "../shared/nats.ts"
 import { ofSchema } from "../shared/watchLine.ts"
@@ -17,7 +17,7 @@ const keys: Readonly<Record<string, string>> = { listenUrl: "listen" }
 const placesOf = ({ channels, tables }: Joined, name: string): ReadonlyArray<string> =>
   [
     ...channels.filter((one) => one.name === name || one.name.startsWith(`${name}{`)),
-    ...tables.filter((one) => name.startsWith(one.config.channel ?? `table_updates_${one.name}`))
+    ...tables.filter((one) => name.startsWith(channelOf(one.name, one.config)))
   ].map(({ place }) => place)
 
 /** An error as a fault of what was given; `undefined` for one of the database or the network. */
