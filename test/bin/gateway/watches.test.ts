@@ -36,6 +36,9 @@ const sqlCommand = (args: ReadonlyArray<string>) =>
     expect([done.code, done.stderr]).toEqual([0, ""])
   })
 
+/** What keeps columns back. */
+const narrow = ["--watch-durable", "orders", "--columns", "id,status", "--old"]
+
 const watched = Effect.gen(function* () {
   const { url } = yield* TestDatabase
   const [row] = yield* execute(
@@ -77,15 +80,7 @@ describe.concurrent("a table that another program watches", () => {
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
       yield* execute(url, created)
-      yield* sqlCommand([
-        "--watch-durable",
-        "orders",
-        "--columns",
-        "id,status",
-        "--old",
-        "--max-bytes",
-        "5000"
-      ])
+      yield* sqlCommand([...narrow, "--max-bytes", "5000"])
       const before = yield* watched
       const gateway = yield* serve(["--allow-all", "--table", "orders"])
       const client = yield* clientOf(gateway.address)
@@ -105,15 +100,7 @@ describe.concurrent("a table that another program watches", () => {
       Effect.gen(function* () {
         const { url } = yield* TestDatabase
         yield* execute(url, created)
-        yield* sqlCommand([
-          "--watch-durable",
-          "orders",
-          "--columns",
-          "id,status",
-          "--old",
-          "--when-insert",
-          "new.status is not null"
-        ])
+        yield* sqlCommand([...narrow, "--when-insert", "new.status is not null"])
         const gateway = yield* serve(["--config", yield* fileOf("red.json", byClaim("team"))])
         expect((yield* watched)!.definition).toMatchObject({
           columns: ["id", "status"],
@@ -201,7 +188,7 @@ describe.concurrent("a table that another program watches", () => {
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
       yield* execute(url, created)
-      yield* sqlCommand(["--watch-durable", "orders", "--columns", "id,status", "--old"])
+      yield* sqlCommand(narrow)
       const wider = yield* fileOf("wider.json", { read: "any", columns: ["id", "team"] })
       const said = yield* refused(["--config", wider])
       expect(said).toContain(
@@ -274,7 +261,7 @@ describe.concurrent("a table that another program watches", () => {
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
       yield* execute(url, created)
-      yield* sqlCommand(["--watch-durable", "orders", "--columns", "id,status", "--old"])
+      yield* sqlCommand(narrow)
       const before = yield* watched
       yield* execute(url, `drop trigger "!realtime_${before!.id}_row" on orders`)
       const gateway = yield* serve(["--allow-all", "--table", "orders"])
