@@ -33,7 +33,7 @@ import {
   watchStatement
 } from "./internal/sql/watchStatement.ts"
 import { troubles, troubleText, unrouted, unroutedText } from "./internal/link/watched.ts"
-import { isMissing, sqlMessage, sqlState } from "./internal/link/sqlState.ts"
+import { isForbidden, isMissing, sqlMessage, sqlState } from "./internal/link/sqlState.ts"
 import { checked, count, type InvalidOption, millis } from "./internal/options.ts"
 
 export {
@@ -416,8 +416,6 @@ export const check: Effect.Effect<void, NotInstalled | OutdatedInstall | SqlErro
       for (const text of found) yield* Effect.logWarning(text)
     }
   })
-
-const isForbidden = (error: SqlError): boolean => sqlState(error) === "42501"
 
 const refused =
   (target: Target) =>

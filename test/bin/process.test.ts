@@ -10,6 +10,7 @@ import * as metrics from "../../src/server/internal/metrics.ts"
 import { layerInstalled } from "../server/support/durable.ts"
 import { TestDatabase } from "../support/database.ts"
 import { freePort } from "../support/freePort.ts"
+import { sourceProcess } from "../support/program.ts"
 
 const root = Path.resolve(import.meta.dirname, "../..")
 const command = [process.execPath, "-C", "@effect-realtime/source", "src/bin/effect-realtime.ts"]
@@ -250,15 +251,10 @@ describe("serve", () => {
         const port = yield* freePort
         const database = `postgres://nobody@127.0.0.1:${yield* freePort}/app`
         const args = ["serve", "--allow-all", "--live", "news", "--durable", "jobs"]
-        yield* Effect.acquireRelease(
-          Effect.sync(() =>
-            spawn(command[0]!, [...command.slice(1), ...args, "--port", String(port)], {
-              cwd: root,
-              env: { ...process.env, DATABASE_URL: database },
-              stdio: "ignore"
-            })
-          ),
-          (child) => Effect.sync(() => child.kill("SIGKILL"))
+        yield* sourceProcess(
+          ["src/bin/effect-realtime.ts", ...args, "--port", String(port)],
+          { DATABASE_URL: database },
+          "ignore"
         )
         const scrape = Effect.promise(() =>
           fetch(`http://127.0.0.1:${port}/metrics`).then(

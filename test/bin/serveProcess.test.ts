@@ -1,11 +1,11 @@
 /** `serve` as a process: its output, and the signals that end it. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schedule } from "effect"
-import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { WebSocket } from "ws"
 import { layerDatabase, TestDatabase } from "../support/database.ts"
 import { freePort } from "../support/freePort.ts"
+import { sourceProcess } from "../support/program.ts"
 import { until } from "../support/until.ts"
 
 describe("a process of serve", () => {
@@ -15,30 +15,23 @@ describe("a process of serve", () => {
       Effect.gen(function* () {
         const { url } = yield* TestDatabase
         const port = yield* freePort
-        const child = yield* Effect.acquireRelease(
-          Effect.sync(() =>
-            spawn(
-              process.execPath,
-              [
-                "-C",
-                "@effect-realtime/source",
-                "src/bin/effect-realtime.ts",
-                "serve",
-                "--live",
-                "news",
-                "--allow-all",
-                "--port",
-                String(port)
-              ],
-              { env: { ...process.env, DATABASE_URL: url }, stdio: ["ignore", "pipe", "pipe"] }
-            )
-          ),
-          (child) => Effect.sync(() => child.kill("SIGKILL"))
+        const child = yield* sourceProcess(
+          [
+            "src/bin/effect-realtime.ts",
+            "serve",
+            "--live",
+            "news",
+            "--allow-all",
+            "--port",
+            String(port)
+          ],
+          { DATABASE_URL: url },
+          ["ignore", "pipe", "pipe"]
         )
         const exited = once(child, "exit")
         // Its reader leaves before `ready`.
-        child.stdout.destroy()
-        child.stderr.destroy()
+        child.stdout!.destroy()
+        child.stderr!.destroy()
         yield* Effect.promise(() =>
           fetch(`http://127.0.0.1:${port}/health`).then(
             ({ status }) => status,

@@ -5,7 +5,6 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
@@ -17,28 +16,22 @@ import { layerInstalled } from "../server/support/durable.ts"
 import { long } from "../server/support/random.ts"
 import { TestDatabase } from "../support/database.ts"
 import { executablePath, natsServer } from "../support/natsServer.ts"
+import { sourceProcess } from "../support/program.ts"
 import { until } from "../support/until.ts"
 
 const MiB = 1_048_576
 const frames = 200_000
-const root = Path.resolve(import.meta.dirname, "../..")
 
 /** A node in its own process. */
 const fedNode = (url: string, address: string) =>
   Effect.gen(function* () {
-    const program = Path.join(root, "test/whole/support/fedProgram.ts")
     const said: Array<string> = []
-    const child = yield* Effect.acquireRelease(
-      Effect.sync(() => {
-        const started = spawn(process.execPath, ["-C", "@effect-realtime/source", program], {
-          cwd: root,
-          env: { ...process.env, DATABASE_URL: url, NATS_SERVER: address },
-          stdio: ["ignore", "ignore", "inherit", "ipc"]
-        })
-        return started.on("message", (text) => said.push(String(text)))
-      }),
-      (started) => Effect.sync(() => started.kill("SIGKILL"))
+    const child = yield* sourceProcess(
+      ["test/whole/support/fedProgram.ts"],
+      { DATABASE_URL: url, NATS_SERVER: address },
+      ["ignore", "ignore", "inherit", "ipc"]
     )
+    child.on("message", (text) => said.push(String(text)))
     yield* until(() => said.includes("ready"))
     return { child, said }
   })

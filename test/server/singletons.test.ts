@@ -1,9 +1,8 @@
 /** One worker of a name at a time over several processes, which are killed and stopped. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schedule } from "effect"
-import { spawn } from "node:child_process"
-import { join } from "node:path"
 import { execute, installedDatabase } from "../support/database.ts"
+import { sourceProcess } from "../support/program.ts"
 import type { Setup } from "./support/consumerProgram.ts"
 
 /** How long the stopped process is stopped. */
@@ -12,23 +11,10 @@ const stopped = process.env["REALTIME_TEST_LONG"] === "1" ? 60_000 : 0
 /** A worker that ends with the scope. */
 const worker = (setup: Setup) =>
   Effect.gen(function* () {
-    const child = yield* Effect.acquireRelease(
-      Effect.sync(() =>
-        spawn(
-          process.execPath,
-          [
-            "-C",
-            "@effect-realtime/source",
-            join(import.meta.dirname, "support/consumerProgram.ts")
-          ],
-          {
-            cwd: join(import.meta.dirname, "../.."),
-            env: { ...process.env, CONSUMER_SETUP: JSON.stringify(setup) },
-            stdio: ["ignore", "ignore", "pipe", "ipc"]
-          }
-        )
-      ),
-      (child) => Effect.sync(() => child.kill("SIGKILL"))
+    const child = yield* sourceProcess(
+      ["test/server/support/consumerProgram.ts"],
+      { CONSUMER_SETUP: JSON.stringify(setup) },
+      ["ignore", "ignore", "pipe", "ipc"]
     )
     let errors = ""
     child.stderr!.on("data", (data: Buffer) => (errors += data.toString()))

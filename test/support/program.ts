@@ -1,6 +1,6 @@
 /** Runs a program of a test in its own process, which a test kills, stops, and starts again. */
 import { Effect, type Scope } from "effect"
-import { type ChildProcess, spawn } from "node:child_process"
+import { type ChildProcess, spawn, type StdioOptions } from "node:child_process"
 import { join } from "node:path"
 
 export interface Program {
@@ -16,6 +16,23 @@ export interface Program {
 }
 
 const root = join(import.meta.dirname, "../..")
+
+/** Runs Node on the sources, from the root of the repository, until the scope ends at the latest. */
+export const sourceProcess = (
+  args: ReadonlyArray<string>,
+  env: NodeJS.ProcessEnv,
+  stdio: StdioOptions
+): Effect.Effect<ChildProcess, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() =>
+      spawn(process.execPath, ["-C", "@effect-realtime/source", ...args], {
+        cwd: root,
+        env: { ...process.env, ...env },
+        stdio
+      })
+    ),
+    (child) => Effect.sync(() => child.kill("SIGKILL"))
+  )
 
 /** `file`: from the root of the repository. The program reads `setup` from PROGRAM_SETUP, as JSON. */
 export const program = (file: string, setup: object): Effect.Effect<Program, never, Scope.Scope> =>

@@ -10,7 +10,7 @@ import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import { failedBy, layerDatabase, sentenceOf } from "../shared/database.ts"
 import { definitionsFlag, definitionsOf } from "../shared/definitions.ts"
 import { CommandFailed, exitCodes } from "../shared/exit.ts"
-import { databaseFlag, durationFlag, listenFlag, schemaFlag } from "../shared/flags.ts"
+import { databaseFlag, durationFlag, listenFlag, schemaFlag, switchFlag } from "../shared/flags.ts"
 import { lineOf, printable } from "../shared/printable.ts"
 import { styles } from "../shared/styles.ts"
 import { connectionChecks } from "./doctor/connectionChecks.ts"
@@ -104,11 +104,7 @@ export const doctorCommand = Command.make(
       Flag.withDescription("From which age on an open transaction is old (default: 5 minutes)"),
       Flag.withDefault(Duration.minutes(5))
     ),
-    json: Flag.Boolean("json").pipe(
-      Flag.withoutNegation,
-      Flag.withDescription("Print a line of JSON for each check"),
-      Flag.withDefault(false)
-    ),
+    json: switchFlag("json", "Print a line of JSON for each check"),
     definitions: definitionsFlag,
     schema: schemaFlag,
     database: databaseFlag,

@@ -28,7 +28,7 @@ import {
 import { inDatabase, sentenceOf } from "../shared/database.ts"
 import { definitionsFlag } from "../shared/definitions.ts"
 import { failed, wrongUsage } from "../shared/exit.ts"
-import { databaseFlag, schemaFlag } from "../shared/flags.ts"
+import { databaseFlag, schemaFlag, switchFlag } from "../shared/flags.ts"
 import { progress } from "../shared/progress.ts"
 
 /** The text as it travels: PostgreSQL keeps the spelling, and a line feed would end a frame. */
@@ -90,11 +90,7 @@ export const publishCommand = Command.make(
       ),
       Flag.optional
     ),
-    lines: Flag.Boolean("lines").pipe(
-      Flag.withoutNegation,
-      Flag.withDescription("Each line of stdin is a payload"),
-      Flag.withDefault(false)
-    ),
+    lines: switchFlag("lines", "Each line of stdin is a payload"),
     delivery: deliveryFlag,
     definitions: definitionsFlag,
     schema: schemaFlag,

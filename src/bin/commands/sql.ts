@@ -16,7 +16,7 @@ import * as PgInstaller from "../../server/PgInstaller.ts"
 import { failedBy, layerDatabase } from "../shared/database.ts"
 import { definitionsFlag, tablesOf } from "../shared/definitions.ts"
 import { wrongUsage } from "../shared/exit.ts"
-import { databaseFlag, durationFlag, schemaFlag } from "../shared/flags.ts"
+import { databaseFlag, durationFlag, schemaFlag, switchFlag } from "../shared/flags.ts"
 import { tableFlags, tableOf, watchesOf } from "./sql/tableFlags.ts"
 
 const maxMessages = Flag.String("max-messages").pipe(
@@ -59,20 +59,12 @@ const flags = {
     Flag.withDescription("Stop watching a table instead; may be given several times"),
     Flag.atLeast(0)
   ),
-  uninstall: Flag.Boolean("uninstall").pipe(
-    Flag.withoutNegation,
-    Flag.withDescription("Remove everything instead"),
-    Flag.withDefault(false)
-  ),
+  uninstall: switchFlag("uninstall", "Remove everything instead"),
   lockTimeout: durationFlag("lock-timeout").pipe(
     Flag.withDescription("How long to wait for a lock (default: 5 seconds)"),
     Flag.optional
   ),
-  apply: Flag.Boolean("apply").pipe(
-    Flag.withoutNegation,
-    Flag.withDescription("Run it in the database instead of printing it"),
-    Flag.withDefault(false)
-  ),
+  apply: switchFlag("apply", "Run it in the database instead of printing it"),
   database: Flag.optional(databaseFlag)
 }
 

@@ -5,7 +5,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { natsSettings } from "../shared/nats.ts"
 import { flagsOf } from "../shared/setting.ts"
-import { databaseFlag, durationFlag, listenFlag, schemaFlag } from "../shared/flags.ts"
+import { databaseFlag, durationFlag, listenFlag, schemaFlag, switchFlag } from "../shared/flags.ts"
 
 /** The part with the bus, which the help of all commands does not wait for. */
 const load = () => import("./status/show.ts")
@@ -13,20 +13,12 @@ const load = () => import("./status/show.ts")
 export const statusCommand = Command.make(
   "status",
   {
-    watch: Flag.Boolean("watch").pipe(
-      Flag.withoutNegation,
-      Flag.withDescription("Look again and again until Ctrl-C; redraws on a terminal"),
-      Flag.withDefault(false)
-    ),
+    watch: switchFlag("watch", "Look again and again until Ctrl-C; redraws on a terminal"),
     interval: durationFlag("interval").pipe(
       Flag.withDescription("Time between two looks of --watch (default: 2 seconds)"),
       Flag.withDefault(Duration.seconds(2))
     ),
-    json: Flag.Boolean("json").pipe(
-      Flag.withoutNegation,
-      Flag.withDescription("Print a line of JSON for each look"),
-      Flag.withDefault(false)
-    ),
+    json: switchFlag("json", "Print a line of JSON for each look"),
     schema: schemaFlag,
     database: databaseFlag,
     listen: listenFlag,

@@ -4,7 +4,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { channelArgument, deliveryFlag } from "../shared/channels.ts"
 import { definitionsFlag } from "../shared/definitions.ts"
-import { databaseFlag, listenFlag, schemaFlag } from "../shared/flags.ts"
+import { databaseFlag, listenFlag, schemaFlag, switchFlag } from "../shared/flags.ts"
 
 /** The part with the hub, which the help of all commands does not wait for. */
 const load = () => import("./tail/follow.ts")
@@ -34,11 +34,7 @@ export const tailCommand = Command.make(
       ),
       Flag.optional
     ),
-    json: Flag.Boolean("json").pipe(
-      Flag.withoutNegation,
-      Flag.withDescription("Print a line of JSON for each event, gap and position"),
-      Flag.withDefault(false)
-    ),
+    json: switchFlag("json", "Print a line of JSON for each event, gap and position"),
     delivery: deliveryFlag,
     definitions: definitionsFlag,
     schema: schemaFlag,

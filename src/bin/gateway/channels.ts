@@ -4,7 +4,8 @@ import * as Channel from "../../Channel.ts"
 import type { AnyTable } from "../../ChannelTable.ts"
 import type { Served } from "./access.ts"
 import * as Config from "./config.ts"
-import type { Lists, WatchNeeds } from "./watches.ts"
+import type { Lists } from "../shared/watchLine.ts"
+import type { WatchNeeds } from "./watches.ts"
 
 /** A table as the database describes it. */
 export interface Described {
@@ -74,10 +75,6 @@ export const servedChannel = (
 const listOf = (columns: string | ReadonlyArray<string> | undefined): ReadonlyArray<string> =>
   columns === undefined ? [] : [columns].flat()
 
-/** The channel of a table. */
-const channelOf = (name: string, { channel }: Config.Table): string =>
-  channel ?? `table_updates_${name}`
-
 /** What the rules and filters of a table need of its watch. Throws `InvalidGateway`. */
 export const needsOf = (
   place: string,
@@ -101,8 +98,9 @@ export const needsOf = (
   }
   return {
     place,
-    table: `${schema}.${name}`,
-    channel: channelOf(name, config),
+    schema,
+    name,
+    channel: Config.channelOf(name, config),
     key: described.key,
     by: config.by === undefined ? undefined : by,
     columns: config.columns === undefined ? undefined : columns,

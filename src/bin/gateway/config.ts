@@ -54,6 +54,10 @@ const Table = Schema.Struct({
 /** A table whose changes clients see. */
 export type Table = typeof Table.Type
 
+/** The channel of a table. */
+export const channelOf = (name: string, { channel }: Table): string =>
+  channel ?? `table_updates_${name}`
+
 const OneOrMore = Schema.Union([Schema.String, Schema.NonEmptyArray(Schema.String)])
 
 const Jwt = Schema.Struct({

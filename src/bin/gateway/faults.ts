@@ -5,9 +5,10 @@ import { InvalidOption } from "../../server/internal/options.ts"
 import { ChannelConflict } from "../../server/internal/session/registry.ts"
 import { usual } from "../../server/internal/sql/schemaName.ts"
 import * as PgInstaller from "../../server/PgInstaller.ts"
-import { InvalidGateway } from "./config.ts"
+import { channelOf, InvalidGateway } from "./config.ts"
 import type { Joined } from "./given.ts"
 import { InvalidNats } from "../shared/nats.ts"
+import { ofSchema } from "../shared/watchLine.ts"
 
 /** The key of an option that has another name in the file. */
 const keys: Readonly<Record<string, string>> = { listenUrl: "listen" }
@@ -16,7 +17,7 @@ const keys: Readonly<Record<string, string>> = { listenUrl: "listen" }
 const placesOf = ({ channels, tables }: Joined, name: string): ReadonlyArray<string> =>
   [
     ...channels.filter((one) => one.name === name || one.name.startsWith(`${name}{`)),
-    ...tables.filter((one) => name.startsWith(one.config.channel ?? `table_updates_${one.name}`))
+    ...tables.filter((one) => name.startsWith(channelOf(one.name, one.config)))
   ].map(({ place }) => place)
 
 /** An error as a fault of what was given; `undefined` for one of the database or the network. */
@@ -54,9 +55,7 @@ export const gatewaySentence = (error: unknown): string | undefined => {
     return "The database is a standby, and a gateway needs the primary: a standby sends no notifications and takes no writes. Give --database the address of the primary, or a name that leads to it."
   }
   if (error instanceof PgInstaller.NotInstalled || error instanceof PgInstaller.OutdatedInstall) {
-    const flag =
-      error.schema === undefined || error.schema === usual ? "" : ` --schema ${error.schema}`
-    return `${error.message.split(". ", 1)[0]}. Start the gateway without --no-install and with a role that may install, or let the owner run: npx effect-realtime sql${flag} --apply`
+    return `${error.message.split(". ", 1)[0]}. Start the gateway without --no-install and with a role that may install, or let the owner run: npx effect-realtime sql${ofSchema(error.schema ?? usual)} --apply`
   }
   return undefined
 }

@@ -33,7 +33,7 @@ import { allowAll } from "../../server/ServerOptions.ts"
 import { layerDatabase } from "../shared/database.ts"
 import { failed } from "../shared/exit.ts"
 import { overNats } from "../shared/nats.ts"
-import { authorizer, type Client, type Served } from "./access.ts"
+import { authorizer, type Client } from "./access.ts"
 import { answers } from "./answers.ts"
 import { servedChannel } from "./channels.ts"
 import { InvalidGateway } from "./config.ts"
@@ -108,20 +108,15 @@ const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   })
 
 /** The tables as the database describes them, and whether the objects are there. */
-const prepare = (channels: ReadonlyArray<Served>, { config, database, schema }: Options) =>
+const prepare = (needsObjects: boolean, { config, database, schema }: Options) =>
   Effect.gen(function* () {
-    const keepsSome =
-      config.tables.length > 0 ||
-      // The secret of the bus is one of the objects.
-      config.nats !== undefined ||
-      channels.some(({ definition }) => keeps(definition))
-    const mayWatch = keepsSome && config.install !== false && (yield* install)
+    const mayWatch = needsObjects && config.install !== false && (yield* install)
     const tables = yield* servedTables(config.tables, mayWatch)
     const installed = yield* PgInstaller.check.pipe(
       Effect.as(true),
       // A gateway of live channels needs no objects.
       Effect.catchTag("NotInstalled", (error) =>
-        keepsSome ? Effect.fail(error) : Effect.succeed(false)
+        needsObjects ? Effect.fail(error) : Effect.succeed(false)
       )
     )
     return { tables, installed }
@@ -158,14 +153,16 @@ export const open = Effect.fnUntraced(function* (options: Options) {
   ).pipe(Scope.provide(waiting))
   const keepsSome = config.tables.length > 0 || channels.some(({ definition }) => keeps(definition))
   const hasNats = config.nats !== undefined
+  // The secret of the bus is one of the objects.
+  const needsObjects = keepsSome || hasNats
   yield* awaited({
     link: true,
     reader: keepsSome,
-    bus: keepsSome || hasNats,
+    bus: needsObjects,
     nats: hasNats
   }).pipe(Scope.provide(waiting))
   const nats = config.nats === undefined ? undefined : yield* overNats(config.nats)
-  const { installed, tables } = yield* prepare(channels, options)
+  const { installed, tables } = yield* prepare(needsObjects, options)
   const served = [...channels, ...tables]
   const definitions = served.map(({ definition }) => definition)
   const listenUrl = config.listen === undefined ? undefined : Redacted.value(config.listen)

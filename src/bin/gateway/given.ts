@@ -204,7 +204,7 @@ const checkNames = (
       throw invalid(place, `${same} has the table ${whole} too. Give it once.`)
     }
     tablePlaces.set(whole, place)
-    const channel = config.channel ?? `table_updates_${name}`
+    const channel = Config.channelOf(name, config)
     const other = channelPlaces.get(channel)
     if (other !== undefined) {
       throw invalid(

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type { AnyTable } from "../../ChannelTable.ts"
-import { sqlMessage, sqlState } from "../../server/internal/link/sqlState.ts"
+import { isForbidden, sqlMessage, sqlState } from "../../server/internal/link/sqlState.ts"
 import { tables as watchedTables } from "../../server/internal/link/watched.ts"
 import { objects } from "../../server/internal/sql/objects.ts"
 import { SchemaName } from "../../server/internal/sql/schemaName.ts"
@@ -17,7 +17,14 @@ import { type Described, definitionOf, needsOf } from "./channels.ts"
 import { type ColumnType, fits } from "./columns.ts"
 import * as Config from "./config.ts"
 import type { Named } from "./given.ts"
-import { type WatchFound, ownersLine, type WatchNeeds, type Plan, planned } from "./watches.ts"
+import {
+  type WatchFound,
+  ownersLine,
+  type WatchNeeds,
+  type Plan,
+  planned,
+  watchedName
+} from "./watches.ts"
 
 type NamedTable = Named<Config.Table>
 
@@ -143,16 +150,14 @@ const unchanged = (table: DescribedTable) =>
     if (there !== undefined) {
       return yield* invalid(
         table.place,
-        `Its rules and filters need other columns beside the events of table ${table.needs.table} than it is watched with. Let the owner of the table run: ${line}`
+        `Its rules and filters need other columns beside the events of table ${watchedName(table.needs)} than it is watched with. Let the owner of the table run: ${line}`
       )
     }
     yield* Effect.logWarning(
-      `Table ${table.needs.table} is not watched for channel "${table.needs.channel}", so no change of it reaches a client. Let the owner of the table run: ${line}`
+      `Table ${watchedName(table.needs)} is not watched for channel "${table.needs.channel}", so no change of it reaches a client. Let the owner of the table run: ${line}`
     )
     return { ...plan, changes: [] }
   })
-
-const isForbidden = (error: unknown): boolean => sqlState(error) === "42501"
 
 /** The tables with their definitions. With `mayWatch` it watches those that need it, and says what it changed. */
 export const servedTables = (tables: ReadonlyArray<NamedTable>, mayWatch: boolean) =>

@@ -6,13 +6,17 @@
  * lets more columns travel, and takes no option away.
  */
 import type { AnyTable } from "../../ChannelTable.ts"
-import { type Installed, keptBy } from "../../server/internal/link/tableSchema.ts"
+import { keptBy } from "../../server/internal/link/tableSchema.ts"
 import type { WatchedTable } from "../../server/internal/link/watched.ts"
-import { maxPayloadBytes } from "../../server/internal/sql/schema.ts"
-import { usual } from "../../server/internal/sql/schemaName.ts"
-import { type Watch, watchStatement } from "../../server/internal/sql/watchStatement.ts"
-import { shellWord } from "../shared/shell.ts"
+import { watchStatement } from "../../server/internal/sql/watchStatement.ts"
 import { nameOfTable } from "../shared/tableName.ts"
+import {
+  type Lists,
+  listsOf,
+  optionsOf,
+  watchLine,
+  type WatchOptions
+} from "../shared/watchLine.ts"
 import { InvalidGateway } from "./config.ts"
 
 type Names = ReadonlyArray<string>
@@ -21,21 +25,13 @@ type Names = ReadonlyArray<string>
 export interface WatchNeeds {
   /** Where the user named the table. */
   readonly place: string
-  /** Its schema and name. */
-  readonly table: string
+  readonly schema: string
+  readonly name: string
   readonly channel: string
   /** The primary key of the table. */
   readonly key: Names
   /** The routes and the columns that travel; without a word of the user they stay as they are. */
   readonly by: Names | undefined
-  readonly columns: Names | undefined
-  readonly filter: Names
-  readonly boundary: Names
-}
-
-/** The lists of a definition. */
-export interface Lists {
-  readonly by: Names
   readonly columns: Names | undefined
   readonly filter: Names
   readonly boundary: Names
@@ -51,7 +47,7 @@ export interface Plan {
   /** The lists of the definition that the gateway serves. */
   readonly serves: Lists
   /** The lists and options of the watch to have; `undefined` where it is as it has to be. */
-  readonly watch: { readonly lists: Lists; readonly options: Omit<Watch, "channel"> } | undefined
+  readonly watch: { readonly lists: Lists; readonly options: WatchOptions } | undefined
   /** A line for each change: what, from and to. */
   readonly changes: ReadonlyArray<string>
 }
@@ -61,81 +57,28 @@ const listed = (names: Names): string => (names.length === 0 ? "none" : names.jo
 const same = (one: Names, other: Names): boolean =>
   String(one.toSorted()) === String(other.toSorted())
 
-const optionsOf = ({ definition, shared }: WatchFound): Omit<Watch, "channel"> => {
-  const { always, insert, level, old, update } = definition
-  return {
-    old: old ?? false,
-    when: {
-      insert: insert ?? undefined,
-      update: update ?? undefined,
-      delete: definition.delete ?? undefined
-    },
-    maxBytes: definition.max_bytes,
-    level: level ?? "row",
-    delivery: "durable",
-    always: always ?? false,
-    shared
-  }
-}
-
-const listsOf = ({ boundary, by, columns, filter }: Installed): Lists => ({
-  by: by ?? [],
-  columns: columns ?? undefined,
-  filter: filter ?? [],
-  boundary: boundary ?? []
-})
-
-/** The line of the command line that watches so; `undefined` where it has no flag for an option. */
-const commandOf = (
-  { channel, table }: WatchNeeds,
-  { boundary, by, columns, filter }: Lists,
-  { always, level, maxBytes, old, shared, when }: Omit<Watch, "channel">,
-  schema: string
-): string | undefined => {
-  if (by.length + filter.length + boundary.length > 0) return undefined
-  if (columns?.some((column) => column.includes(",")) === true) return undefined
-  const flags = [
-    `--watch-durable ${shellWord(`${nameOfTable(...splitOf(table))}=${channel}`)}`,
-    columns === undefined ? "" : `--columns ${shellWord(columns.join(","))}`,
-    old === true ? "--old" : "",
-    level === "statement" ? "--level statement" : "",
-    ...(["insert", "update", "delete"] as const).map((operation) =>
-      when?.[operation] === undefined ? "" : `--when-${operation} ${shellWord(when[operation])}`
-    ),
-    maxBytes === undefined || maxBytes === maxPayloadBytes ? "" : `--max-bytes ${maxBytes}`,
-    always === true ? "--always" : "",
-    shared === true ? "--shared" : "",
-    schema === usual ? "" : `--schema ${schema}`,
-    "--apply"
-  ]
-  return `npx effect-realtime sql ${flags.filter((flag) => flag !== "").join(" ")}`
-}
+/** The table of a watch as flags name it, and texts. */
+export const watchedName = ({ name, schema }: Pick<WatchNeeds, "name" | "schema">): string =>
+  nameOfTable(schema, name)
 
 /** Names what its owner runs for a watch: a command, or else its statement. */
 export const ownersLine = (
   needs: WatchNeeds,
   lists: Lists,
-  options: Omit<Watch, "channel">,
+  options: WatchOptions,
   schema: string
 ): string => {
-  const command = commandOf(needs, lists, options, schema)
-  if (command !== undefined) return command
-  const [tableSchema, name] = splitOf(needs.table)
-  const table = { ...lists, key: needs.key, schema: tableSchema, name, channel: needs.channel }
+  const line = watchLine(watchedName(needs), needs.channel, lists, options, schema)
+  if (line !== undefined) return line
+  const table = { ...needs, ...lists }
   const channel = { table, delivery: "durable" } as unknown as AnyTable
   return `${watchStatement({ ...options, channel }, schema).replaceAll(/\s*\n\s*/g, " ")};`
 }
 
-/** The schema and the name of a table that are joined by a dot. */
-const splitOf = (table: string): readonly [string, string] => {
-  const dot = table.indexOf(".")
-  return [table.slice(0, dot), table.slice(dot + 1)]
-}
-
 /** Compares what is needed with what is there. Throws `InvalidGateway` where both cannot be. */
 export const planned = (needs: WatchNeeds, found: WatchFound | undefined, schema: string): Plan => {
-  const { boundary, channel, filter, key, place, table } = needs
-  const about = `Table ${table} is watched for channel "${channel}"`
+  const { boundary, channel, filter, key, place } = needs
+  const about = `Table ${watchedName(needs)} is watched for channel "${channel}"`
   if (found === undefined) {
     const lists = { by: needs.by ?? [], columns: needs.columns, filter, boundary }
     const travel =
@@ -147,7 +90,10 @@ export const planned = (needs: WatchNeeds, found: WatchFound | undefined, schema
     }
   }
   const there = listsOf(found.definition)
-  const options = optionsOf(found)
+  const options: WatchOptions = {
+    ...optionsOf(found.definition, found.delivery, found.shared),
+    delivery: "durable"
+  }
   const refuse = (why: string, lists: Partial<Lists>): InvalidGateway => {
     const line = ownersLine(needs, { ...there, ...lists }, options, schema)
     return new InvalidGateway({

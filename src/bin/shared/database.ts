@@ -6,7 +6,12 @@ import type * as Redacted from "effect/Redacted"
 import { isSqlError } from "effect/sql/SqlError"
 import { errorText } from "../../internal/errorText.ts"
 import { explained, ListenNotDelivered } from "../../server/internal/link/databaseRefusal.ts"
-import { isMissing, sqlMessage, sqlState } from "../../server/internal/link/sqlState.ts"
+import {
+  isForbidden,
+  isMissing,
+  sqlMessage,
+  sqlState
+} from "../../server/internal/link/sqlState.ts"
 import { grantsMissing } from "../../server/internal/sql/inspection.ts"
 import { SchemaName } from "../../server/internal/sql/schemaName.ts"
 import { NotInstalled } from "../../server/PgInstaller.ts"
@@ -71,16 +76,16 @@ export const failedBy =
     error instanceof CommandFailed ? error : failed(sentenceOf(error, schema))
 
 /** Whether PostgreSQL refused for want of a right, here or in the cause of the error. */
-const isForbidden = (error: unknown): boolean =>
-  sqlState(error) === "42501" ||
+const lacksRight = (error: unknown): boolean =>
+  isForbidden(error) ||
   (error instanceof Error &&
-    ((error as { readonly code?: unknown }).code === "42501" || isForbidden(error.cause)))
+    ((error as { readonly code?: unknown }).code === "42501" || lacksRight(error.cause)))
 
 /** As `failedBy`, in the place of the database: it also lists the grants that the role lacks. */
 const explainedBy = (schema: string) => (error: unknown) =>
   Effect.gen(function* () {
     const { code, message } = failedBy(schema)(error)
-    if (!isForbidden(error)) return yield* new CommandFailed({ code, message })
+    if (!lacksRight(error)) return yield* new CommandFailed({ code, message })
     const sql = yield* PgClient.PgClient
     const [row] = yield* sql<{ readonly role: string }>`select current_user::text as role`
     const missing = yield* grantsMissing(sql, row!.role)

@@ -6,19 +6,21 @@ import * as Flag from "effect/cli/Flag"
 import { schemaNameFault, usual } from "../../server/internal/sql/schemaName.ts"
 import { described, variableOf } from "./setting.ts"
 
-/** The schema of the objects, without its default. */
-const givenSchemaFlag = Flag.String("schema").pipe(
+/** The schema of the objects. */
+export const schemaFlag = Flag.String("schema").pipe(
   Flag.withMetavar("<name>"),
   Flag.withDescription(described("schema", `The schema of the objects, default ${usual}`)),
   Flag.withFallbackConfig(Config.NonEmptyString(variableOf("schema"))),
   Flag.filter(
     (name) => schemaNameFault(name) === undefined,
     (name) => schemaNameFault(name)!
-  )
+  ),
+  Flag.withDefault(usual)
 )
 
-/** The schema of the objects. */
-export const schemaFlag = Flag.withDefault(givenSchemaFlag, usual)
+/** A flag without a value, which is off by default. */
+export const switchFlag = (name: string, what: string) =>
+  Flag.Boolean(name).pipe(Flag.withoutNegation, Flag.withDescription(what), Flag.withDefault(false))
 
 /** The URL of the database, which holds a password. */
 export const databaseFlag = Flag.Redacted("database").pipe(

@@ -2,8 +2,8 @@
  * Starts a node in its own process, sends it requests, and reports whether it is alive.
  */
 import { Effect, type Scope } from "effect"
-import { type ChildProcess, spawn } from "node:child_process"
-import { join } from "node:path"
+import type { ChildProcess } from "node:child_process"
+import { sourceProcess } from "../../support/program.ts"
 import type { Ask, Memory, Setup } from "./nodeProgram.ts"
 
 export interface Node {
@@ -18,30 +18,14 @@ export interface Node {
   readonly kill: Effect.Effect<void>
 }
 
-const root = join(import.meta.dirname, "../../..")
-
 /** A node that ends with the scope. */
 export const node = (setup: Setup): Effect.Effect<Node, never, Scope.Scope> =>
   Effect.gen(function* () {
     let output = ""
-    const child = yield* Effect.acquireRelease(
-      Effect.sync(() =>
-        spawn(
-          process.execPath,
-          [
-            "-C",
-            "@effect-realtime/source",
-            "--expose-gc",
-            join(import.meta.dirname, "nodeProgram.ts")
-          ],
-          {
-            cwd: root,
-            env: { ...process.env, NODE_SETUP: JSON.stringify(setup) },
-            stdio: ["ignore", "pipe", "pipe", "ipc"]
-          }
-        )
-      ),
-      (child) => Effect.sync(() => child.kill("SIGKILL"))
+    const child = yield* sourceProcess(
+      ["--expose-gc", "test/whole/support/nodeProgram.ts"],
+      { NODE_SETUP: JSON.stringify(setup) },
+      ["ignore", "pipe", "pipe", "ipc"]
     )
     for (const stream of [child.stdout, child.stderr]) {
       stream?.on("data", (data: Buffer) => {

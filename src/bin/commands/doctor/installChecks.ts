@@ -9,7 +9,7 @@ import {
   unrouted,
   unroutedText
 } from "../../../server/internal/link/watched.ts"
-import { sqlState } from "../../../server/internal/link/sqlState.ts"
+import { isForbidden } from "../../../server/internal/link/sqlState.ts"
 import {
   functionsMissing,
   grantsMissing,
@@ -20,7 +20,8 @@ import {
 import { objects } from "../../../server/internal/sql/objects.ts"
 import { schemaVersion } from "../../../server/internal/sql/schema.ts"
 import { OutdatedInstall } from "../../../server/PgInstaller.ts"
-import { ofSchema, watchCures } from "./watchCures.ts"
+import { ofSchema } from "../../shared/watchLine.ts"
+import { watchCures } from "./watchCures.ts"
 import { type Check, fix, ok, type Patient, skipped } from "./verdict.ts"
 
 /** Looks only where the objects are, and the role may read them. */
@@ -30,9 +31,8 @@ const whenInstalled =
     Effect.flatMap(isInstalled(patient.pool), (here) =>
       here ? look(patient) : Effect.succeed(skipped("the objects are not installed"))
     ).pipe(
-      Effect.catchIf(
-        (error) => sqlState(error) === "42501",
-        () => Effect.succeed(skipped("the role of this connection may not read it: see rights"))
+      Effect.catchIf(isForbidden, () =>
+        Effect.succeed(skipped("the role of this connection may not read it: see rights"))
       )
     )
 
@@ -45,10 +45,8 @@ const install: Check = {
         `Run npx effect-realtime sql${ofSchema(schema)} --apply as the owner.`
       )
     }
-    const facts = yield* Effect.catchIf(
-      installFacts(pool),
-      (error) => sqlState(error) === "42501",
-      () => Effect.succeed(undefined)
+    const facts = yield* Effect.catchIf(installFacts(pool), isForbidden, () =>
+      Effect.succeed(undefined)
     )
     if (facts === undefined) {
       return skipped("the role of this connection may not read it: see rights")

@@ -11,7 +11,7 @@ import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import { errorText } from "../../../internal/errorText.ts"
 import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
-import { isMissing, sqlMessage, sqlState } from "../link/sqlState.ts"
+import { isForbidden, isMissing, sqlMessage } from "../link/sqlState.ts"
 import { Outage } from "../outage.ts"
 import { secretsStatement } from "../sql/busSecret.ts"
 import { openStatement } from "../sql/identity.ts"
@@ -76,7 +76,7 @@ export const make = (
     const refusal = (error: unknown): NotInstalled | OutdatedInstall | BusForbidden | undefined => {
       // What an earlier version says to a call of this one.
       if (isMissing(error)) return new NotInstalled({ cause: error as SqlError, schema })
-      if (sqlState(error) === "42501") return new BusForbidden({ schema })
+      if (isForbidden(error)) return new BusForbidden({ schema })
       return undefined
     }
     yield* read.pipe(

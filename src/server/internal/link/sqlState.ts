@@ -23,6 +23,9 @@ export const sqlMessage = (error: unknown): string => {
 export const isMissing = (error: unknown): boolean =>
   ["3F000", "42P01", "42883", "42703"].includes(sqlState(error) ?? "")
 
+/** PostgreSQL refused for want of a right. */
+export const isForbidden = (error: unknown): boolean => sqlState(error) === "42501"
+
 /** A standby rejected what only the primary does, also at the moment of its promotion. */
 export const isStandby = (error: unknown): boolean => sqlState(error) === "25006"
 

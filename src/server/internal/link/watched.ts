@@ -22,7 +22,7 @@ import { differences, type Installed, mismatches } from "./tableSchema.ts"
 export interface WatchedTable {
   readonly channel: string
   readonly table: string
-  readonly delivery: Delivery
+  readonly delivery: Exclude<Delivery, "volatile">
   /** The number of the table. */
   readonly rel: number
   readonly definition: Installed

@@ -21,7 +21,7 @@ import * as Backoff from "../../../Backoff.ts"
 import { type DurableBatch, type DurableGap, OutboxReader } from "../../OutboxReader.ts"
 import { consumerLease, type NodeLease } from "./lease.ts"
 import type { OutboxFault } from "./outboxErrors.ts"
-import { sqlMessage, sqlState } from "../link/sqlState.ts"
+import { isForbidden, sqlMessage, sqlState } from "../link/sqlState.ts"
 import { oldestStatement, parsePlace } from "./outbox.ts"
 import { formatPosition, whole } from "./position.ts"
 import { objects } from "../sql/objects.ts"
@@ -89,8 +89,6 @@ class Occupied extends Data.TaggedError("Occupied")<{}> {}
 
 /** The lock of a worker's transaction. Others can see which session has it, unlike the lock of a row. */
 const lock = "hashtextextended('realtime.consumers ' || $1, 0)"
-
-const forbidden = "42501"
 
 /** Takes the lock if it is free, and reads the cursor. */
 const occupyStatement = `select pg_try_advisory_xact_lock(${lock}) free, (select cursor from realtime.consumers where name = $1) cursor`
@@ -190,7 +188,7 @@ export const consumeItems = <E, R>(
     /** Ends the transaction of a worker that lost the lease. */
     const evict = Effect.catchIf(
       untraced(client.unsafe(evictStatement, [name])),
-      (error) => sqlState(error) === forbidden,
+      isForbidden,
       () => {
         const known = warned
         warned = true
