@@ -14,7 +14,7 @@ import {
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import { ownServer } from "../support/cluster.ts"
 import { database, execute, layerDatabase, TestDatabase } from "../support/database.ts"
-import { hop } from "../support/hop.ts"
+import { databaseHop } from "../support/hop.ts"
 import { suite } from "./NotificationSourceSuite.ts"
 import { listenTo } from "../support/listenTo.ts"
 import { waitFor } from "../support/until.ts"
@@ -141,15 +141,12 @@ describe("PgNotificationSource", () => {
         // The pool sends to one database and the link listens on another, as through a pooler: no echo.
         const [pool, elsewhere] = [yield* database, yield* database]
         let statements = 0
-        const { port } = yield* hop(
-          address({ url: Redacted.make(elsewhere.url) }),
+        const through = yield* databaseHop(
+          elsewhere.url,
           statementsOf(() => statements++)
         )
-        const through = new URL(elsewhere.url)
-        through.searchParams.set("host", "127.0.0.1")
-        through.searchParams.set("port", String(port))
         const error = yield* Layer.build(
-          PgNotificationSource.layer({ listenUrl: Redacted.make(through.href) }).pipe(
+          PgNotificationSource.layer({ listenUrl: Redacted.make(through.url) }).pipe(
             Layer.provide(PgClient.layer({ url: Redacted.make(pool.url) }))
           )
         ).pipe(Effect.flip)
