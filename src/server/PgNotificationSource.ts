@@ -257,8 +257,10 @@ export const make = (
           const name = `realtime_link_${randomUUID()}`
           const own = yield* Scope.provide(link.listen(name), listening)
           if (!tested && (options?.selfTest ?? Defaults.selfTest)) {
-            // The pool may be slow, and the link may be lost meanwhile.
-            yield* Effect.raceFirst(selfTest(sql, name, own, onPool), link.beat)
+            // The pool may be slow, and the link may be lost meanwhile. The first heartbeat waits: through
+            // a pooler, one beside the NOTIFY may bring its notification along.
+            const beat = Effect.delay(link.beat, heartbeat)
+            yield* Effect.raceFirst(selfTest(sql, name, own, onPool), beat)
             tested = true
           }
           yield* watched.load

@@ -45,7 +45,7 @@ describe("onMetric", () => {
     }).pipe(Effect.scoped)
   )
 
-  /** A server that answers nothing by itself, and a client whose measurements are kept by name. */
+  /** A server that answers by itself, and a client whose measurements are kept by name. */
   const measured = Effect.gen(function* () {
     const server = FakeSocket.make({ auto: true })
     const seen = new Map<string, Array<number>>()

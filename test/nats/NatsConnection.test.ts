@@ -9,7 +9,7 @@ import { certificates, credentials, hasOpenssl } from "../support/natsProofs.ts"
 import { long } from "../server/support/random.ts"
 import { hop } from "../support/hop.ts"
 import { executablePath, natsServer } from "../support/natsServer.ts"
-import { until } from "../support/until.ts"
+import { turns, until } from "../support/until.ts"
 
 const backoff = { initial: 10, cap: 50, resetAfter: 30_000 }
 const quick = { backoff, heartbeatInterval: 100, heartbeatTimeout: 200 }
@@ -138,8 +138,8 @@ describe.skipIf(executablePath === undefined)("NatsConnection", () => {
         Effect.forEach(
           Array.from({ length: 16 }).keys(),
           // Out of step, so that one of them subscribes between any two operations of the connection.
-          Effect.fnUntraced(function* (turns) {
-            for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
+          Effect.fnUntraced(function* (count) {
+            yield* turns(count)
             while (!link.isUp) {
               const number = heard.push(0) - 1
               yield* one.subscribe(`numbers.${number}`, () => heard[number]!++)

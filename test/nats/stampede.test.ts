@@ -3,16 +3,15 @@
  * Runs with REALTIME_TEST_LONG=1, and prints the counts.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Layer, Redacted, Stream } from "effect"
+import { Context, Effect, Layer, Redacted } from "effect"
 import { statementsOf } from "../../bench/lib/statements.ts"
 import * as NatsConnection from "../../src/nats/NatsConnection.ts"
 import * as NatsFeed from "../../src/nats/NatsFeed.ts"
-import { address } from "../../src/server/internal/link/pgLink.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
-import { layerInstalled, layerReaderOnly } from "../server/support/durable.ts"
+import { layerInstalled, layerReaderOnly, numbersOf } from "../server/support/durable.ts"
 import { long } from "../server/support/random.ts"
 import { execute, TestDatabase } from "../support/database.ts"
-import { hop } from "../support/hop.ts"
+import { databaseHop } from "../support/hop.ts"
 import { executablePath, natsServer } from "../support/natsServer.ts"
 import { until } from "../support/until.ts"
 
@@ -24,33 +23,21 @@ const node = (servers: string) =>
   Effect.gen(function* () {
     const { url } = yield* TestDatabase
     const statements: Array<number> = []
-    const { port } = yield* hop(
-      address({ url: Redacted.make(url) }),
+    const through = yield* databaseHop(
+      url,
       statementsOf(() => void statements.push(performance.now()))
     )
-    const through = new URL(url)
-    through.searchParams.set("host", "127.0.0.1")
-    through.searchParams.set("port", String(port))
     const context = yield* Layer.build(
       Layer.fresh(
-        layerReaderOnly({ upkeep: false, readUrl: Redacted.make(through.href) }).pipe(
+        layerReaderOnly({ upkeep: false, readUrl: Redacted.make(through.url) }).pipe(
           Layer.provide(NatsFeed.layer),
           Layer.provide(NatsConnection.layer({ servers, backoff }))
         )
       )
     )
-    const got: Array<number> = []
-    yield* Context.get(context, OutboxReader)
-      .batches("log")
-      .pipe(
-        Stream.runForEach((item) =>
-          Effect.sync(() => {
-            if (item._tag === "Batch") got.push(...item.events.map(({ text }) => Number(text)))
-          })
-        ),
-        Effect.forkScoped
-      )
-    yield* Context.get(context, OutboxReader).position
+    const reader = Context.get(context, OutboxReader)
+    const got = yield* numbersOf(reader, "log")
+    yield* reader.position
     return { got, statements }
   })
 

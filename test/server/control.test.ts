@@ -25,7 +25,6 @@ import type { FeedCarrier } from "../../src/server/FeedCarrier.ts"
 import * as Control from "../../src/server/internal/control/control.ts"
 import type { Whose } from "../../src/server/internal/control/whose.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
-import { address } from "../../src/server/internal/link/pgLink.ts"
 import { schemaVersion } from "../../src/server/internal/sql/schema.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
 import * as MemoryBus from "../../src/server/MemoryBus.ts"
@@ -38,7 +37,7 @@ import * as Realtime from "../../src/server/Realtime.ts"
 import { type Authenticate, AuthRefused } from "../../src/server/ServerOptions.ts"
 import { layerDatabase, layerInstalledDatabase, TestDatabase } from "../support/database.ts"
 import { feedNetwork } from "../support/feedNetwork.ts"
-import { hop } from "../support/hop.ts"
+import { databaseHop } from "../support/hop.ts"
 import { executablePath, natsServer } from "../support/natsServer.ts"
 import { TestDoor, visit, type Visitor } from "../support/sessions.ts"
 import { until } from "../support/until.ts"
@@ -350,10 +349,7 @@ describe("revoke over PostgreSQL alone", () => {
   it.live("reaches a node whose bus is cut, by its next look at the table", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
-      const path = yield* hop(address({ url: Redacted.make(url) }))
-      const through = new URL(url)
-      through.searchParams.set("host", "127.0.0.1")
-      through.searchParams.set("port", String(path.port))
+      const path = yield* databaseHop(url)
       const build = (name: string, listenUrl: string) =>
         Effect.gen(function* () {
           const built = yield* Layer.build(
@@ -366,7 +362,7 @@ describe("revoke over PostgreSQL alone", () => {
           return yield* nodeOn(Context.get(built, NodeBus), [Orders])
         })
       const one = yield* build("one", url)
-      const two = yield* build("two", through.href)
+      const two = yield* build("two", path.url)
       yield* Effect.repeat(one.control.stats, {
         until: ({ answered }) => answered.length === 2,
         schedule: Schedule.spaced(50)

@@ -1,12 +1,12 @@
 /** Several nodes that are fed by one of them, on real PostgreSQL; what carries the ticks is in memory. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Exit, Layer, Logger, Metric, Scope, Stream } from "effect"
+import { Context, Effect, Exit, Layer, Logger, Metric, Scope } from "effect"
 import * as metrics from "../../src/server/internal/metrics.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import { feedNetwork, type FeedNetwork } from "../support/feedNetwork.ts"
 import { until } from "../support/until.ts"
-import { layerInstalled, layerReaderOnly } from "./support/durable.ts"
+import { layerInstalled, layerReaderOnly, numbersOf } from "./support/durable.ts"
 import { random, seed } from "./support/random.ts"
 
 const node = (network: FeedNetwork, name: string) =>
@@ -17,16 +17,7 @@ const node = (network: FeedNetwork, name: string) =>
       scope
     )
     const reader = Context.get(context, OutboxReader)
-    const got: Array<number> = []
-    yield* reader.batches("log").pipe(
-      Stream.runForEach((item) =>
-        Effect.sync(() => {
-          if (item._tag === "Gap") got.push(-1)
-          if (item._tag === "Batch") got.push(...item.events.map(({ text }) => Number(text)))
-        })
-      ),
-      Effect.forkIn(scope)
-    )
+    const got = yield* Scope.provide(numbersOf(reader, "log"), scope)
     return { name, got, reader, close: Scope.close(scope, Exit.void) }
   })
 

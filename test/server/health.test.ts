@@ -25,7 +25,7 @@ import { allowAll } from "../../src/server/ServerOptions.ts"
 import { Address, address } from "../support/app.ts"
 import { installedDatabase } from "../support/database.ts"
 import { freePort } from "../support/freePort.ts"
-import { hop } from "../support/hop.ts"
+import { databaseHop, hop } from "../support/hop.ts"
 import { addressOf, httpServer } from "../support/httpServer.ts"
 import { executablePath, natsServer } from "../support/natsServer.ts"
 import { until } from "../support/until.ts"
@@ -95,13 +95,6 @@ const onPort = (url: string, port: number) => {
   return there.href
 }
 
-/** A database behind a way that a test cuts. */
-const behindHop = Effect.gen(function* () {
-  const { url } = yield* installedDatabase
-  const way = yield* hop(pathTo({ url: Redacted.make(url) }))
-  return { way, url: onPort(url, way.port), direct: url }
-})
-
 describe("The health of a node", () => {
   it.live(
     "is live and not ready where PostgreSQL is away at the start, and ready once it is there",
@@ -122,8 +115,9 @@ describe("The health of a node", () => {
 
   it.live("is live and not ready while PostgreSQL is away, drains without it, and stays live", () =>
     Effect.gen(function* () {
-      const { url, way } = yield* behindHop
-      const { becomes, drain, health, ws } = yield* node(url, PgNodeBus.layer())
+      const { url } = yield* installedDatabase
+      const way = yield* databaseHop(url)
+      const { becomes, drain, health, ws } = yield* node(way.url, PgNodeBus.layer())
       yield* becomes(...ready)
       const wire = yield* greet(ws)
       way.silence()

@@ -6,12 +6,11 @@ import { randomBytes } from "node:crypto"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { statementsOf } from "../../bench/lib/statements.ts"
-import { address } from "../../src/server/internal/link/pgLink.ts"
 import { schemaVersion } from "../../src/server/internal/sql/schema.ts"
 import * as Reader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
-import { hop } from "../support/hop.ts"
+import { databaseHop } from "../support/hop.ts"
 import { layerInstalled, layerReader, quick, session } from "./support/durable.ts"
 import { script } from "./support/script.ts"
 
@@ -113,14 +112,11 @@ describe("Many leases of one node", () => {
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
       let statements = 0
-      const { port } = yield* hop(
-        address({ url: Redacted.make(url) }),
+      const through = yield* databaseHop(
+        url,
         statementsOf(() => statements++)
       )
-      const through = new URL(url)
-      through.searchParams.set("host", "127.0.0.1")
-      through.searchParams.set("port", String(port))
-      const reader = yield* Reader.make({ ...quick, readUrl: Redacted.make(through.href) })
+      const reader = yield* Reader.make({ ...quick, readUrl: Redacted.make(through.url) })
       const names = Array.from({ length: 200 }, (_, n) => `é"\\{,}${n}`)
       const leases = yield* Effect.forEach(names, (name) => reader.lease!(name), {
         concurrency: "unbounded"

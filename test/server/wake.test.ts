@@ -4,11 +4,10 @@
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Queue, Redacted } from "effect"
-import { address } from "../../src/server/internal/link/pgLink.ts"
 import * as Reader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { TestDatabase } from "../support/database.ts"
-import { hop } from "../support/hop.ts"
+import { databaseHop } from "../support/hop.ts"
 import { statementsOf } from "../../bench/lib/statements.ts"
 import { layerInstalled, layerReader, publish, quick, session } from "./support/durable.ts"
 import { random, seed } from "./support/random.ts"
@@ -202,14 +201,11 @@ describe("The looks of a reader", () => {
       Effect.gen(function* () {
         const { url } = yield* TestDatabase
         let statements = 0
-        const { port } = yield* hop(
-          address({ url: Redacted.make(url) }),
+        const through = yield* databaseHop(
+          url,
           statementsOf(() => statements++)
         )
-        const through = new URL(url)
-        through.searchParams.set("host", "127.0.0.1")
-        through.searchParams.set("port", String(port))
-        const reader = yield* Reader.make({ ...quick, readUrl: Redacted.make(through.href) })
+        const reader = yield* Reader.make({ ...quick, readUrl: Redacted.make(through.url) })
         const room = yield* reader.follow("room")
         const db = yield* session
         const r = random(seed)

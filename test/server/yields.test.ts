@@ -3,12 +3,8 @@
  * lets a fiber yield between any two.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Scheduler, Schema } from "effect"
+import { Effect, Exit, Layer, Scheduler } from "effect"
 import { TestClock } from "effect/testing"
-import * as Channel from "../../src/Channel.ts"
-import { VolatileBatch } from "../../src/server/internal/hub/volatileChannel.ts"
-import { VolatileStream } from "../../src/server/internal/hub/volatileStream.ts"
-import { View } from "../../src/server/internal/hub/view.ts"
 import { ReplayAdmission } from "../../src/server/internal/outbox/replayAdmission.ts"
 import { Histories } from "../../src/server/internal/session/history.ts"
 import type { Port } from "../../src/server/internal/session/port.ts"
@@ -20,6 +16,7 @@ import * as Door from "../../src/server/internal/door/door.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
 import { allowAll } from "../../src/server/ServerOptions.ts"
 import { TestDoor, visit } from "../support/sessions.ts"
+import { turns } from "../support/until.ts"
 
 /** How often a token was checked. */
 let asked = 0
@@ -41,11 +38,7 @@ const layer = Layer.effect(
   Layer.provide(Layer.succeed(Scheduler.MaxOpsBeforeYield, 3))
 )
 
-/** So many turns of the scheduler, and then everything else. */
-const turns = (count: number) =>
-  Effect.gen(function* () {
-    for (let turn = 0; turn < count; turn++) yield* Effect.yieldNow
-  })
+/** Everything else. */
 const rest = Effect.repeat(TestClock.adjust(100), { times: 40 })
 
 describe("A session whose fibers yield after each operation", () => {
@@ -151,24 +144,6 @@ describe("A fiber that yields between its look and its wait", () => {
           free.clear()
         })
         expect(answered, `after ${count} turns`).toEqual([7])
-      }
-    }).pipe(Effect.scoped)
-  )
-
-  it.effect("gives a Stream of a volatile channel the batch that arrives then", () =>
-    Effect.gen(function* () {
-      const view = new View(
-        Channel.make("moves", Schema.Int, { delivery: "volatile" }),
-        () => Effect.never,
-        false
-      )
-      const event = { id: "1", at: 0, payload: 1, json: "1", tx: undefined }
-      for (let count = 0; count < most; count++) {
-        const stream = new VolatileStream(view)
-        const exit = yield* during(stream.next, count, () =>
-          stream.offer(new VolatileBatch(view, 1, [event], ["ann"]))
-        )
-        expect(exit && Exit.isSuccess(exit), `after ${count} turns`).toBe(true)
       }
     }).pipe(Effect.scoped)
   )

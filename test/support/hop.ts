@@ -1,8 +1,9 @@
 /**
  * A TCP proxy between two ends that can be cut, or drop all bytes in silence, until it is healed.
  */
-import { Effect, type Scope } from "effect"
+import { Effect, Redacted, type Scope } from "effect"
 import * as Net from "node:net"
+import { address } from "../../src/server/internal/link/pgLink.ts"
 
 export interface Hop {
   /** The port on this machine. */
@@ -79,3 +80,15 @@ export const hop = (
     }),
     ({ close }) => Effect.sync(close)
   )
+
+/** A hop in front of a database, with the URL through it. */
+export const databaseHop = (
+  url: string,
+  watching?: () => (data: Buffer) => void
+): Effect.Effect<Hop & { readonly url: string }, never, Scope.Scope> =>
+  Effect.map(hop(address({ url: Redacted.make(url) }), watching), (between) => {
+    const through = new URL(url)
+    through.searchParams.set("host", "127.0.0.1")
+    through.searchParams.set("port", String(between.port))
+    return { ...between, url: through.href }
+  })

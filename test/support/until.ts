@@ -41,3 +41,9 @@ export const hurried = <A, E>(
     Effect.repeat({ until: () => fiber.pollUnsafe() !== undefined }),
     Effect.andThen(Fiber.join(fiber))
   )
+
+/** Lets every other fiber have so many turns of the scheduler. */
+export const turns = (count: number): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    for (let turn = 0; turn < count; turn++) yield* Effect.yieldNow
+  })

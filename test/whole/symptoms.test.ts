@@ -8,11 +8,10 @@ import { Effect, Exit, Fiber, Layer, Queue, Random, Redacted, Scope } from "effe
 import { lost, NotificationSource } from "../../src/server/NotificationSource.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
-import { address } from "../../src/server/internal/link/pgLink.ts"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { database, execute, layerDatabase } from "../support/database.ts"
-import { hop } from "../support/hop.ts"
+import { databaseHop } from "../support/hop.ts"
 import { greet } from "../support/wire.ts"
 import { listenTo } from "../support/listenTo.ts"
 
@@ -44,23 +43,13 @@ const doorOf = (url: string, listenUrl = url) =>
     return `ws://127.0.0.1:${(http.address() as AddressInfo).port}/realtime`
   })
 
-/** A separate path to a database that a test can break. */
-const breakable = (url: string) =>
-  Effect.gen(function* () {
-    const path = yield* hop(address({ url: Redacted.make(url) }))
-    const at = new URL(url)
-    at.searchParams.set("host", "127.0.0.1")
-    at.searchParams.set("port", String(path.port))
-    return { ...path, url: at.href }
-  })
-
 describe("known failures of other systems", () => {
   it.live(
     "a client receives status down within 8 s when the path to the database goes silent, then a gap",
     () =>
       Effect.gen(function* () {
         const { url } = yield* database
-        const path = yield* breakable(url)
+        const path = yield* databaseHop(url)
         const wire = yield* greet(yield* doorOf(url, path.url))
         wire.send({ type: "subscribe", id: 1, channel: "query_results_1" })
         yield* wire.next("subscribed")

@@ -10,11 +10,7 @@ import {
   SourceError,
   type SourceState
 } from "../../../src/server/NotificationSource.ts"
-
-const turns = (count: number) =>
-  Effect.gen(function* () {
-    for (let turn = 0; turn < count; turn++) yield* Effect.yieldNow
-  })
+import { turns } from "../../support/until.ts"
 
 /** A node without NATS, what it listens to on its own link, and the failures of its next LISTENs. */
 const made = Effect.gen(function* () {

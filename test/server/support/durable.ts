@@ -53,6 +53,22 @@ const events = <E, R>(stream: Stream.Stream<OutboxReader.Item, E, R>) =>
     )
   )
 
+/** The numbers that a reader hands out on a channel from now on, until the scope closes; a gap is -1. */
+export const numbersOf = (reader: OutboxReader.OutboxReader["Service"], channel: string) =>
+  Effect.gen(function* () {
+    const got: Array<number> = []
+    yield* reader.batches(channel).pipe(
+      Stream.runForEach((item) =>
+        Effect.sync(() => {
+          if (item._tag === "Gap") got.push(-1)
+          if (item._tag === "Batch") got.push(...item.events.map(({ text }) => Number(text)))
+        })
+      ),
+      Effect.forkScoped
+    )
+    return got
+  })
+
 export const payloads = <E, R>(
   stream: Stream.Stream<OutboxReader.Item, E, R>,
   count: number

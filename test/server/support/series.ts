@@ -19,9 +19,11 @@ export const scrape: Effect.Effect<Series> = Effect.map(PrometheusMetrics.format
   return series
 })
 
-/** Scrapes until a condition holds. */
-export const untilScraped = (condition: (series: Series) => boolean): Effect.Effect<Series> =>
-  Effect.repeat(Effect.delay(scrape, 10), { until: condition })
+/** Scrapes until a condition holds, every so many milliseconds. */
+export const untilScraped = (
+  condition: (series: Series) => boolean,
+  every = 10
+): Effect.Effect<Series> => Effect.repeat(Effect.delay(scrape, every), { until: condition })
 
 /** The metrics that a test of this file has compared with a load, by their names. */
 export const held = new Set<string>()

@@ -3,20 +3,16 @@ import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Option, Redacted, Schedule, SubscriptionRef } from "effect"
 import * as BusSession from "../../../../src/server/internal/bus/busSession.ts"
-import { address } from "../../../../src/server/internal/link/pgLink.ts"
 import type { SourceState } from "../../../../src/server/NotificationSource.ts"
 import { layerDatabase, TestDatabase } from "../../../support/database.ts"
-import { hop } from "../../../support/hop.ts"
+import { databaseHop } from "../../../support/hop.ts"
 
 /** A bus whose session is open, with a pool of one connection, which is open too. */
 const make = Effect.gen(function* () {
   const { url } = yield* TestDatabase
-  const near = yield* hop(address({ url: Redacted.make(url) }))
-  const through = new URL(url)
-  through.searchParams.set("host", "127.0.0.1")
-  through.searchParams.set("port", String(near.port))
+  const near = yield* databaseHop(url)
   const pool = Context.get(
-    yield* Layer.build(PgClient.layer({ url: Redacted.make(through.href), maxConnections: 1 })),
+    yield* Layer.build(PgClient.layer({ url: Redacted.make(near.url), maxConnections: 1 })),
     PgClient.PgClient
   )
   yield* pool`select 1`

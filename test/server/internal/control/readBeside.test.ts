@@ -3,20 +3,16 @@ import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Option, Redacted } from "effect"
 import * as ReadBeside from "../../../../src/server/internal/control/readBeside.ts"
-import { address } from "../../../../src/server/internal/link/pgLink.ts"
 import { layerDatabase, TestDatabase } from "../../../support/database.ts"
-import { hop } from "../../../support/hop.ts"
+import { databaseHop } from "../../../support/hop.ts"
 
 describe("A read beside the pool", () => {
   it.live("has its rows while the connection of the pool is dead, and does not wait for that", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
-      const near = yield* hop(address({ url: Redacted.make(url) }))
-      const through = new URL(url)
-      through.searchParams.set("host", "127.0.0.1")
-      through.searchParams.set("port", String(near.port))
+      const near = yield* databaseHop(url)
       const pool = Context.get(
-        yield* Layer.build(PgClient.layer({ url: Redacted.make(through.href), maxConnections: 1 })),
+        yield* Layer.build(PgClient.layer({ url: Redacted.make(near.url), maxConnections: 1 })),
         PgClient.PgClient
       )
       // Closing does not wait for what is silent.

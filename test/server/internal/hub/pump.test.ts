@@ -7,6 +7,7 @@ import * as Pump from "../../../../src/server/internal/hub/pump.ts"
 import type { Heard } from "../../../../src/server/NotificationSource.ts"
 import { Told } from "../../../../src/server/internal/hub/gapCounter.ts"
 import { Budget } from "../../../../src/server/internal/ring.ts"
+import { turns } from "../../../support/until.ts"
 
 /**
  * A pump, one channel whose delivery takes `millis`, and other channels whose delivery takes no
@@ -54,7 +55,7 @@ describe("Pump", () => {
   it.effect("the pump delivers what arrives between its look and its wait", () =>
     Effect.gen(function* () {
       const budget = new Budget({ events: 256, maxAge: 120_000, bytes: 1_000_000 })
-      for (let turns = 0; turns < 20; turns++) {
+      for (let count = 0; count < 20; count++) {
         const channel = new LiveChannel("orders", budget, new Told())
         const delivered: Array<unknown> = []
         channel.view(Channel.make("orders", Schema.Int)).subscribe({
@@ -66,10 +67,10 @@ describe("Pump", () => {
           Effect.provideService(Scheduler.MaxOpsBeforeYield, 3),
           Effect.forkChild({ startImmediately: true })
         )
-        for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
+        yield* turns(count)
         pump.push(channel, "1")
-        for (let turn = 0; turn < 20; turn++) yield* Effect.yieldNow
-        expect(delivered, `after ${turns} turns`).toEqual([1])
+        yield* turns(20)
+        expect(delivered, `after ${count} turns`).toEqual([1])
         yield* Fiber.interrupt(running)
       }
     })

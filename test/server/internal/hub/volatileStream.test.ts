@@ -5,13 +5,9 @@ import * as Channel from "../../../../src/Channel.ts"
 import { Told } from "../../../../src/server/internal/hub/gapCounter.ts"
 import { VolatileChannel } from "../../../../src/server/internal/hub/volatileChannel.ts"
 import { VolatileStream } from "../../../../src/server/internal/hub/volatileStream.ts"
+import { turns } from "../../../support/until.ts"
 
 const event = { id: "e:1", at: 0, publisher: "ann", json: "1" }
-
-const turns = (count: number) =>
-  Effect.gen(function* () {
-    for (let turn = 0; turn < count; turn++) yield* Effect.yieldNow
-  })
 
 describe("The Stream of a volatile channel", () => {
   it.effect("receives an event that arrives between its look and its wait", () =>
