@@ -11,6 +11,7 @@ import { layerInstalled } from "../server/support/durable.ts"
 import { TestDatabase } from "../support/database.ts"
 import { freePort } from "../support/freePort.ts"
 import { sourceProcess } from "../support/program.ts"
+import { temporary } from "../support/temporary.ts"
 
 const root = Path.resolve(import.meta.dirname, "../..")
 const command = [process.execPath, "-C", "@effect-realtime/source", "src/bin/effect-realtime.ts"]
@@ -125,10 +126,7 @@ describe.skipIf(missingScript !== undefined)("the command line", () => {
   it.live("counts what it publishes on a terminal, and not in a pipe", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
-      const folder = yield* Effect.acquireRelease(
-        Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-cli-"))),
-        (path) => Effect.sync(() => Fs.rmSync(path, { recursive: true }))
-      )
+      const folder = yield* temporary
       const stdin = Path.join(folder, "lines")
       Fs.writeFileSync(stdin, Array.from({ length: 150 }, (_, n) => `${n}\n`).join(""))
       const args = ["publish", "jobs", "--lines", "--delivery", "durable", "--database", url]

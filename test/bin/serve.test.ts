@@ -3,18 +3,13 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { Channel } from "effect-realtime"
 import * as Fs from "node:fs"
-import * as Os from "node:os"
 import * as Path from "node:path"
 import { WebSocket } from "ws"
 import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
+import { temporary } from "../support/temporary.ts"
 import { clientOf, hear, secret, serve, tokenOf } from "./support/gateway.ts"
 import { recorded } from "./support/guide.ts"
 import { record } from "./support/run.ts"
-
-const temporary = Effect.acquireRelease(
-  Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-serve-"))),
-  (path) => Effect.sync(() => Fs.rmSync(path, { recursive: true }))
-)
 
 const get = (url: string) =>
   Effect.promise(async () => {

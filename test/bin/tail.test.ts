@@ -3,12 +3,12 @@ import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Queue } from "effect"
 import * as Fs from "node:fs"
-import * as Os from "node:os"
 import * as Path from "node:path"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { layerDatabase, TestDatabase } from "../support/database.ts"
 import { layerInstalled } from "../server/support/durable.ts"
 import { ownServer } from "../support/cluster.ts"
+import { temporary } from "../support/temporary.ts"
 import { recorded } from "./support/guide.ts"
 import { record, start } from "./support/run.ts"
 
@@ -18,11 +18,6 @@ const defined = ["--definitions", "examples/command-line/channels.ts"] as const
 
 /** The line of an event, without its time. */
 const untimed = (line: string) => line.replace(/^\d{4}-[\dT:.-]+Z/, "<time>")
-
-const folder = Effect.acquireRelease(
-  Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-cli-"))),
-  (path) => Effect.sync(() => Fs.rmSync(path, { recursive: true }))
-)
 
 describe("publish and tail", () => {
   it.live("a durable payload is printed with its cursor, from which the next run goes on", () =>
@@ -64,7 +59,7 @@ describe("publish and tail", () => {
   it.live("as JSON a file keeps the cursor, and a signal ends the run with 0", () =>
     Effect.gen(function* () {
       const database = yield* url
-      const file = Path.join(yield* folder, "cursor")
+      const file = Path.join(yield* temporary, "cursor")
       const args = ["tail", "jobs", "--json", "--cursor-file", file, ...durable, ...database]
       const first = yield* start(args)
       expect(JSON.parse(yield* Queue.take(first.lines))).toMatchObject({ type: "cursor" })

@@ -4,20 +4,15 @@ import { Effect } from "effect"
 import { execFile, spawnSync } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import * as Fs from "node:fs"
-import * as Os from "node:os"
 import * as Path from "node:path"
 import { promisify } from "node:util"
+import { temporary } from "./temporary.ts"
 
 export const hasOpenssl = spawnSync("openssl", ["version"]).status === 0
 
-const directory = Effect.acquireRelease(
-  Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "nats-proofs-"))),
-  (path) => Effect.sync(() => Fs.rmSync(path, { recursive: true, force: true }))
-)
-
 /** An authority, with the certificates of a server on loopback and of a node; and one that certified neither. */
 export const certificates = Effect.gen(function* () {
-  const path = yield* directory
+  const path = yield* temporary
   const openssl = (args: string) =>
     Effect.promise(() => promisify(execFile)("openssl", args.split(" "), { cwd: path }))
   const key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
@@ -67,7 +62,7 @@ const noLimits = { subs: -1, data: -1, payload: -1 }
 
 /** A server that trusts an operator, and the `.creds` file of a node that may use some subjects. */
 export const credentials = (subjects: string) =>
-  Effect.map(directory, (path) => {
+  Effect.map(temporary, (path) => {
     const [operator, account, user] = [
       nkeys.createOperator(),
       nkeys.createAccount(),

@@ -3,9 +3,9 @@ import { Effect, type Scope } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
-import * as Os from "node:os"
 import * as Path from "node:path"
 import { freePort } from "./freePort.ts"
+import { temporary } from "./temporary.ts"
 
 const candidates = [
   process.env["NATS_SERVER_PATH"],
@@ -64,10 +64,7 @@ export const natsCluster = (
 export const natsServer = (config = ""): Effect.Effect<NatsServer, never, Scope.Scope> =>
   Effect.gen(function* () {
     const port = yield* freePort
-    const directory = yield* Effect.acquireRelease(
-      Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "nats-"))),
-      (made) => Effect.sync(() => Fs.rmSync(made, { recursive: true, force: true }))
-    )
+    const directory = yield* temporary
     const file = Path.join(directory, "nats.conf")
     const write = (more: string) => Fs.writeFileSync(file, `listen: "127.0.0.1:${port}"\n${more}\n`)
     write(config)

@@ -2,9 +2,9 @@
 import { Effect, type Scope } from "effect"
 import { spawn } from "node:child_process"
 import * as Fs from "node:fs"
-import * as Os from "node:os"
 import * as Path from "node:path"
 import { freePort } from "./freePort.ts"
+import { temporary } from "./temporary.ts"
 
 const candidates = [
   process.env["PROMETHEUS_PATH"],
@@ -31,10 +31,7 @@ export const prometheus = (
 ): Effect.Effect<(query: string) => Promise<Samples>, never, Scope.Scope> =>
   Effect.gen(function* () {
     const port = yield* freePort
-    const directory = yield* Effect.acquireRelease(
-      Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "prometheus-"))),
-      (made) => Effect.sync(() => Fs.rmSync(made, { recursive: true, force: true }))
-    )
+    const directory = yield* temporary
     const file = Path.join(directory, "prometheus.yml")
     Fs.writeFileSync(
       file,

@@ -3,20 +3,15 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { Channel } from "effect-realtime"
 import * as Fs from "node:fs"
-import * as Os from "node:os"
 import * as Path from "node:path"
 import { ownersLine } from "../../../src/bin/gateway/watches.ts"
 import { execute, layerDatabase, TestDatabase } from "../../support/database.ts"
+import { temporary } from "../../support/temporary.ts"
 import { clientOf, hear, secret, serve, tokenOf } from "../support/gateway.ts"
 import { record } from "../support/run.ts"
 
 const created =
   "create table orders (id int primary key, team text not null, region text not null, status text, secret text)"
-
-const temporary = Effect.acquireRelease(
-  Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-watches-"))),
-  (path) => Effect.sync(() => Fs.rmSync(path, { recursive: true }))
-)
 
 /** A file of a gateway whose clients see the rows of their claim. */
 const fileOf = (name: string, table: object) =>

@@ -4,16 +4,11 @@ import { Effect, Schema } from "effect"
 import { Channel } from "effect-realtime"
 import { SignJWT } from "jose"
 import * as Fs from "node:fs"
-import * as Os from "node:os"
 import * as Path from "node:path"
 import { WebSocket } from "ws"
 import { execute, layerDatabase, TestDatabase } from "../../support/database.ts"
+import { temporary } from "../../support/temporary.ts"
 import { clientOf, hear, secret, serve, tokenOf } from "../support/gateway.ts"
-
-const temporary = Effect.acquireRelease(
-  Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-words-"))),
-  (path) => Effect.sync(() => Fs.rmSync(path, { recursive: true }))
-)
 
 const signed = (claims: Readonly<Record<string, unknown>>, key = secret) =>
   Effect.promise(() =>
