@@ -87,6 +87,10 @@ const chaos = ({ clients, faults: faultCount, nats, seed }: Size) =>
       })
       yield* Effect.sleep(int(500))
     }
+    // A quick machine may be through with the faults before much was received.
+    yield* until(() => laws.every(({ meaningful }) => meaningful())).pipe(
+      Effect.timeoutOption("30 seconds")
+    )
     for (const { goodNetwork } of nodes) yield* goodNetwork
     over = true
     yield* Fiber.join(writing)
