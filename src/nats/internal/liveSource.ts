@@ -119,7 +119,8 @@ export const make = ({
     }
     /** The channel arrives on this way now. */
     const arrive = (channel: Tracked, way: Way): void => {
-      if (channel.way !== undefined && channel.way !== way) tell(channel, lost)
+      // A node that leaves the bridge heard nothing meanwhile, also where another bridge has it now.
+      if (channel.leaving || (channel.way !== undefined && channel.way !== way)) tell(channel, lost)
       channel.way = way
       channel.held = undefined
       channel.leaving = false
