@@ -41,8 +41,9 @@ const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`
 const printed = ({ args, env = {}, stdin, terminal, until }: Run) =>
   Effect.callback<{ readonly code: number | null; readonly out: string }>((done) => {
     const line = `${[...command, ...args].map(quoted).join(" ")}${stdin === undefined ? "" : ` < ${quoted(stdin)}`}`
+    // With exec, no shell is there to receive Ctrl-C and to answer it with a code of its own.
     const [file, ...rest] = terminal
-      ? ["script", "-qec", line, "/dev/null"]
+      ? ["script", "-qec", `exec ${line}`, "/dev/null"]
       : ["bash", "-c", `exec ${line} 2>&1`]
     const { NO_COLOR: _, FORCE_COLOR: __, CI: ___, ...inherited } = process.env
     const child = spawn(file!, rest, {
