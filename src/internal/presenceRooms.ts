@@ -209,7 +209,7 @@ export const make = (host: PresenceHost): Rooms => {
         const retryAfter = answer.retryAfter ?? connection.jitter(++ownFailures)
         ownError = refusedOf(name, answer, retryAfter)
         isDirty = true
-        waiting.unshift(...sent.splice(0))
+        waitAgain()
         return pause(retryAfter)
       }
       // Another state may have been shown meanwhile, and then it is sent.
@@ -219,6 +219,13 @@ export const make = (host: PresenceHost): Rooms => {
     }
 
     const settle = (list: ReadonlyArray<Waiting>, how: (one: Waiting) => void) => list.forEach(how)
+
+    /** A state was sent and not taken: its users wait for the next, unless nothing is shown any more. */
+    const waitAgain = () => {
+      const again = sent.splice(0)
+      if (holders.size > 0) waiting.unshift(...again)
+      else settle(again, ({ resolve }) => resolve())
+    }
 
     /** The own member is not shown again. */
     const forget = () => {
@@ -230,7 +237,7 @@ export const make = (host: PresenceHost): Rooms => {
     const over = () => {
       span++
       on = asking = isWhole = isPresent = presenting = false
-      waiting.unshift(...sent.splice(0))
+      waitAgain()
       pausing?.()
       pausing = undefined
     }

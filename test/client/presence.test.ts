@@ -334,4 +334,52 @@ describe("the own member", () => {
       assert.strictEqual(room.now.error, undefined)
     })
   )
+
+  it.effect(
+    "that is shown no more ends the promise of its last state, also after a lost link",
+    () =>
+      Effect.gen(function* () {
+        const { plain, server, sent } = yield* make
+        const usual = server.heard
+        server.heard = (socket, frame) =>
+          frame.type === "present" ? undefined : usual(socket, frame)
+        const room = plain.presence(Room)
+        room.subscribe(() => {})
+        yield* TestClock.adjust(1)
+        const ended: Array<string> = []
+        void room.update({ name: "ann" }).then(() => ended.push("ann"))
+        yield* TestClock.adjust(1)
+        assert.deepStrictEqual(sent(), ["subscribe", "present"])
+        void room.update(undefined).then(() => ended.push("none"))
+        server.last.drop()
+        yield* TestClock.adjust(60_000)
+        assert.sameMembers(ended, ["ann", "none"])
+      })
+  )
+
+  it.effect("that is shown no more ends the promise of a state that is rejected for now", () =>
+    Effect.gen(function* () {
+      const { of, plain, say, server } = yield* make
+      const usual = server.heard
+      server.heard = (socket, frame) =>
+        frame.type === "present" ? undefined : usual(socket, frame)
+      const room = plain.presence(Room)
+      room.subscribe(() => {})
+      yield* TestClock.adjust(1)
+      let ended = false
+      void room.update({ name: "ann" }).then(() => (ended = true))
+      yield* TestClock.adjust(1)
+      void room.update(undefined)
+      say({
+        type: "error",
+        id: of("present")[0]!.id,
+        code: "publish/rate",
+        message: "later",
+        retry: "later",
+        retryAfter: 1000
+      })
+      yield* TestClock.adjust(60_000)
+      assert.isTrue(ended)
+    })
+  )
 })
