@@ -48,13 +48,15 @@ export type Result<A> = Channel.QueryResult<A>
 export interface RunOptions<in E> {
   /**
    * The `error` that the page receives for a failure, default `"The query failed."`, because an error may
-   * contain SQL or rows of other users. It is not called for defects and interruption.
+   * contain SQL or rows of other users. It is not called for defects and interruption. Where it throws, the
+   * page receives the default.
    */
   readonly describe?: ((error: E) => unknown) | undefined
 }
 
 const failed = "The query failed."
-const interrupted = "The query was interrupted, because the server shut down."
+const interrupted = "The query was interrupted."
+const shutDown = "The query was interrupted, because the server shut down."
 
 /** How long a server that shuts down tries to publish the end of its unfinished queries. */
 const lastWords = "2 seconds"
@@ -159,6 +161,13 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
   Effect.gen(function* () {
     const realtime = yield* Realtime
     const fibers = yield* FiberSet.make<void>()
+    /** Whether the server shuts down. */
+    let closing = false
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        closing = true
+      })
+    )
     const notices = new Notices()
 
     /** Logs an end that is no result: each kind once a minute at first, less often later, whatever queries fail. */
@@ -194,12 +203,24 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
                 Cause.fail(error),
                 "Error"
               ),
-              Effect.ignore(insist(publish({ status: "error", error: result.error ?? failed })))
+              insist(publish({ status: "error", error: result.error ?? failed }))
             )
           ),
+          // The words of `describe` may not fit either.
+          Effect.catch(() => Effect.ignore(insist(publish({ status: "error", error: failed })))),
           restore,
           Effect.onInterrupt(() => lastWord(result))
         )
+
+      /** The words for a failure of the query. */
+      const described = (error: E): Effect.Effect<unknown> => {
+        try {
+          return Effect.succeed(options?.describe === undefined ? failed : options.describe(error))
+        } catch (thrown) {
+          const what = `The describe of the query for "${channel.name}" failed`
+          return Effect.as(logged(what, Cause.fail(thrown), "Error"), failed)
+        }
+      }
 
       const failure = (
         restore: Restore,
@@ -207,30 +228,33 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
         said: A | undefined
       ): Effect.Effect<void> => {
         const end = (error: unknown): Result<A> => ({ status: "error", error, ...dataOf(said) })
-        if (Cause.hasInterruptsOnly(cause)) return lastWord(end(interrupted))
+        if (Cause.hasInterruptsOnly(cause)) {
+          return closing ? lastWord(end(shutDown)) : tell(restore, end(interrupted))
+        }
         const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+        const words =
+          error instanceof Failed
+            ? Effect.suspend(() => described(error.error as E))
+            : Effect.succeed(error instanceof ResultTooLarge ? error.message : failed)
         return Effect.andThen(
           logged(`The query for "${channel.name}" failed`, Cause.map(cause, ownError), "Warn"),
-          Effect.suspend(() =>
-            tell(
-              restore,
-              end(
-                error instanceof ResultTooLarge
-                  ? error.message
-                  : !(error instanceof Failed) || options?.describe === undefined
-                    ? failed
-                    : options.describe(error.error as E)
-              )
-            )
-          )
+          Effect.flatMap(words, (text) => tell(restore, end(text)))
         )
       }
-      return { tell, failed: failure }
+      /** The end of what would begin while the server shuts down. */
+      const unbegun = Effect.suspend(() => lastWord({ status: "error", error: shutDown }))
+      return { tell, failed: failure, unbegun }
     }
 
     /** Runs work with its ends, outside of the caller's transaction. */
-    const start = <R>(work: Effect.Effect<void, never, R>) =>
-      Effect.asVoid(FiberSet.run(fibers, Effect.updateContext(work, withoutTransactions<R>)))
+    const start = <R>(work: Effect.Effect<void, never, R>, unbegun: Effect.Effect<void>) =>
+      Effect.contextWith((context: Context.Context<R>) => {
+        const outside = withoutTransactions(context)
+        if (closing) return Effect.provideContext(unbegun, outside)
+        // In the same step as the check, so that work that begins is always ended.
+        FiberSet.addUnsafe(fibers, Effect.runForkWith(outside)(work))
+        return Effect.void
+      })
 
     const run = <A, E, R>(
       channel: Channel.Channel<Result<A>>,
@@ -245,7 +269,8 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
               ? ends.tell(restore, { status: "completed", data: exit.value })
               : ends.failed(restore, exit.cause, undefined)
           )
-        )
+        ),
+        ends.unbegun
       )
     }
 
@@ -299,7 +324,8 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
               const whole = result.whole() ?? emptyOf(channel)
               return ends.tell(restore, { status: exit.value, ...dataOf(whole) })
             })
-          )
+          ),
+          ends.unbegun
         )
       })
 

@@ -78,6 +78,22 @@ describe("QueryResults", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.effect.each<readonly [string, () => unknown]>([
+    [
+      "throws",
+      () => {
+        throw new Error("of describe")
+      }
+    ],
+    ["gives what is not JSON", () => 1n]
+  ])("a failure is sent without words where the describe option %s", ([, describe]) =>
+    Effect.gen(function* () {
+      const results = yield* listen
+      yield* QueryResults.run(Report("1"), Effect.fail({ rows: 0 }), { describe })
+      expect(yield* Queue.take(results)).toEqual({ status: "error", error: "The query failed." })
+    }).pipe(Effect.provide(layer))
+  )
+
   it.effect("a result that does not fit its channel is sent as an error", () =>
     Effect.gen(function* () {
       const results = yield* listen
@@ -103,6 +119,35 @@ describe("QueryResults", () => {
       yield* TestClock.adjust("1 minute")
       expect(yield* Queue.take(again)).toEqual({ status: "completed", data: [{ n: 1 }] })
       expect(Queue.sizeUnsafe(results)).toBe(0)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("the end of a query that interrupts itself is sent when the source is up again", () =>
+    Effect.gen(function* () {
+      const memory = yield* MemorySource.MemorySource
+      yield* memory.lose
+      yield* QueryResults.run(Report("1"), Effect.interrupt)
+      yield* TestClock.adjust("1 minute")
+      expect(yield* QueryResults.QueryResults.use((service) => service.running)).toBe(1)
+      yield* memory.restore
+      const results = yield* listen
+      yield* TestClock.adjust("1 minute")
+      expect(Queue.sizeUnsafe(results)).toBe(1)
+      expect(yield* Queue.take(results)).toMatchObject({ status: "error" })
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("a query that is started while the server closes is sent as interrupted", () =>
+    Effect.gen(function* () {
+      const source = yield* NotificationSource
+      const told = yield* listenTo(source, "query_results_1")
+      const scope = yield* Scope.make()
+      const context = yield* Layer.build(Layer.fresh(QueryResults.layer)).pipe(Scope.provide(scope))
+      yield* Scope.close(scope, Exit.void)
+      yield* QueryResults.run(Report("1"), Effect.succeed([{ n: 1 }])).pipe(
+        Effect.provideContext(context)
+      )
+      expect(yield* Queue.take(told)).toContain("shut down")
     }).pipe(Effect.provide(layer))
   )
 
