@@ -3,8 +3,12 @@
  * lets a fiber yield between any two.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Scheduler } from "effect"
+import { Effect, Exit, Layer, Schema, Scheduler, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import * as Channel from "../../src/Channel.ts"
+import type { Delivery } from "../../src/server/internal/hub/delivery.ts"
+import { membersOf } from "../../src/server/internal/hub/members.ts"
+import * as Presence from "../../src/server/internal/presence/onBus.ts"
 import { ReplayAdmission } from "../../src/server/internal/outbox/replayAdmission.ts"
 import { Histories } from "../../src/server/internal/session/history.ts"
 import type { Port } from "../../src/server/internal/session/port.ts"
@@ -15,6 +19,7 @@ import type { SubscribeBudget } from "../../src/server/internal/session/subscrib
 import * as Door from "../../src/server/internal/door/door.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
 import { allowAll } from "../../src/server/ServerOptions.ts"
+import { layerBus, Network } from "../support/nodeBus.ts"
 import { TestDoor, visit } from "../support/sessions.ts"
 import { turns } from "../support/until.ts"
 
@@ -146,5 +151,31 @@ describe("A fiber that yields between its look and its wait", () => {
         expect(answered, `after ${count} turns`).toEqual([7])
       }
     }).pipe(Effect.scoped)
+  )
+
+  it.effect("follows the members of a channel where its last other follower leaves then", () =>
+    Effect.gen(function* () {
+      const presence = yield* Presence.make({ grace: 0, named: 9, rate: 5 })
+      yield* TestClock.adjust(5000)
+      const hub = { deliveryOf: () => ({ presence }) as unknown as Delivery }
+      const holder = { session: "s", identity: "ann", counts: "persons" } as const
+      for (let count = 0; count < 40; count++) {
+        const channel = Channel.presence(`in_lobby_${count}`, Schema.String)
+        const seen: Array<number> = []
+        const following = membersOf(hub, channel).pipe(
+          Stream.runForEach((list) => Effect.sync(() => seen.push(list.count)))
+        )
+        yield* during(following, count, () => {
+          const room = presence.room(channel.name)
+          const other = { member: undefined, offer: () => undefined }
+          room.watch(other)
+          room.unwatch(other)
+          presence.leaveRoom(room)
+        })
+        presence.sit(channel.name, holder, `"Ann"`)
+        yield* TestClock.adjust(1000)
+        expect(seen.at(-1), `after ${count} turns`).toBe(1)
+      }
+    }).pipe(Effect.scoped, Effect.provide(layerBus(new Network(), "one")))
   )
 })

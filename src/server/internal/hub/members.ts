@@ -18,6 +18,7 @@ import {
   type InvalidPayload,
   PayloadTooLarge
 } from "../../../RealtimeError.ts"
+import type { BusState } from "../../NodeBus.ts"
 import { maxMemberBytes, type Presence } from "../presence/presence.ts"
 import type { Room, Watcher } from "../presence/room.ts"
 import type { Hub } from "./hub.ts"
@@ -80,7 +81,9 @@ class MemberList<A> implements Watcher {
     this.#out = out
   }
 
-  status(status: FollowedMembers<A>["status"]): void {
+  /** Takes the state of the bus between the nodes. */
+  follow(state: BusState): void {
+    const status = state === "up" ? "live" : "stale"
     if (status === this.#status) return
     this.#status = status
     if (this.#begun) this.offer()
@@ -120,25 +123,32 @@ export const membersOf = <A>(
       const presence = presenceOf(hub, channel)
       yield* presence.ready
       const out = yield* Queue.sliding<FollowedMembers<A>>(1)
-      const room = presence.room(channel.name)
-      const list = new MemberList(channel, room, out)
-      if (presence.link !== undefined) {
-        list.status((yield* SubscriptionRef.get(presence.link)) === "up" ? "live" : "stale")
-        yield* SubscriptionRef.changes(presence.link).pipe(
-          Stream.runForEach((state) =>
-            Effect.sync(() => list.status(state === "up" ? "live" : "stale"))
-          ),
-          Effect.forkScoped
-        )
+      const { link } = presence
+      const watch = (state: BusState) => {
+        // In the step that watches it, because a room that nothing watches may be forgotten.
+        const room = presence.room(channel.name)
+        const list = new MemberList(channel, room, out)
+        list.follow(state)
+        room.watch(list)
+        return { list, room }
       }
-      yield* Effect.acquireRelease(
-        Effect.sync(() => room.watch(list)),
-        () =>
+      const { list } = yield* Effect.acquireRelease(
+        Effect.map(
+          link === undefined ? Effect.succeed<BusState>("up") : SubscriptionRef.get(link),
+          watch
+        ),
+        ({ list, room }) =>
           Effect.sync(() => {
             room.unwatch(list)
             presence.leaveRoom(room)
           })
       )
+      if (link !== undefined) {
+        yield* SubscriptionRef.changes(link).pipe(
+          Stream.runForEach((state) => Effect.sync(() => list.follow(state))),
+          Effect.forkScoped
+        )
+      }
       return Stream.fromQueue(out)
     })
   )
