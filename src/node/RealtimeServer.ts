@@ -342,7 +342,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
    */
   async present<A>(channel: Channel.Presence<A>, state: NoInfer<A>): Promise<PresentMember<A>> {
     checkPresence(channel)
-    return this.#onceStarted(presentMember(channel, state), "the server was a member")
+    return presentMember(channel, state, (effect) =>
+      this.#onceStarted(effect, "the server was a member")
+    )
   }
 
   /**

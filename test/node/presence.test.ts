@@ -1,11 +1,14 @@
 /** Presence with the class of `./node`: rules, members that are programs, and two servers of one database. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { Context, Effect, Exit, type Fiber, Scheduler, Schema } from "effect"
 import * as Channel from "../../src/Channel.ts"
+import { presentMember } from "../../src/node/internal/iterateMembers.ts"
 import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
 import { installedDatabase } from "../support/database.ts"
 import { addressOf, httpServer } from "../support/httpServer.ts"
-import { until } from "../support/until.ts"
+import { hubOf } from "../../src/server/internal/hub/ofRealtime.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import { turns, until } from "../support/until.ts"
 import { connect } from "../support/wire.ts"
 
 const InRoom = Channel.presence("in_room_", Schema.String, Schema.Struct({ name: Schema.String }))
@@ -99,5 +102,35 @@ describe("presence of the class", () => {
       }
       expect(() => server.presence(InRoom("a b"))).toThrow(/in_room_a b/)
     }).pipe(Effect.scoped)
+  )
+
+  it.effect("a call that is interrupted at any moment leaves no member", () =>
+    Effect.gen(function* () {
+      const { presence } = hubOf(yield* Realtime.Realtime).deliveryOf(Lobby)
+      const context = yield* Effect.context<Realtime.Realtime>()
+      let calls = 0
+      for (let count = 0; count < 40; count++) {
+        let fiber: Fiber.Fiber<unknown, unknown> | undefined
+        const run = <A, E>(effect: Effect.Effect<A, E, Realtime.Realtime>) =>
+          new Promise<A>((resolve, reject) => {
+            const started = Effect.runForkWith(
+              Context.add(context, Scheduler.MaxOpsBeforeYield, 3)
+            )(effect)
+            fiber = started
+            started.addObserver((exit) =>
+              Exit.isSuccess(exit) ? resolve(exit.value) : reject(new Error("interrupted"))
+            )
+          })
+        const call = presentMember(Lobby, { name: "Bot" }, run)
+        yield* turns(count)
+        fiber!.interruptUnsafe()
+        const exit = yield* Effect.exit(Effect.tryPromise(() => call))
+        expect(presence!.seats, `after ${count} turns`).toBe(Exit.isSuccess(exit) ? 1 : 0)
+        if (Exit.isFailure(exit)) continue
+        calls++
+        yield* Effect.promise(() => exit.value.leave())
+      }
+      expect(calls).toBeGreaterThan(0)
+    }).pipe(Effect.provide(Realtime.layerVolatile()))
   )
 })

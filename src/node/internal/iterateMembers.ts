@@ -23,23 +23,28 @@ export const checkPresence = (channel: Channel.Any): void => {
   if (fault !== undefined) throw fault
 }
 
-/** Makes the server a member until `leave`, or until the server closes. */
-export const presentMember = <A>(
+/** Runs an Effect with the services of the class once it has started. */
+type RunOnceStarted = <A, E>(effect: Effect.Effect<A, E, Realtime.Realtime>) => Promise<A>
+
+/** Makes the server a member until `leave`, or until the server closes. A call that rejects leaves no member. */
+export const presentMember = async <A>(
   channel: Channel.Presence<A>,
-  state: A
-): Effect.Effect<
-  PresentMember<A>,
-  Effect.Error<ReturnType<typeof Realtime.present<A>>>,
-  Realtime.Realtime
-> =>
-  Effect.gen(function* () {
-    const scope = yield* Scope.make()
-    const leave = () => Effect.runPromise(Scope.close(scope, Exit.void))
-    const { member, update } = yield* Scope.provide(Realtime.present(channel, state), scope)
+  state: A,
+  run: RunOnceStarted
+): Promise<PresentMember<A>> => {
+  const scope = Scope.makeUnsafe()
+  const leave = () => Effect.runPromise(Scope.close(scope, Exit.void))
+  try {
+    const { member, update } = await run(Scope.provide(Realtime.present(channel, state), scope))
     return {
       member,
       update: (state: A) => Effect.runPromise(update(state)),
       leave,
       [Symbol.asyncDispose]: leave
     }
-  })
+  } catch (error) {
+    // The seat may be taken: an interruption arrives at any step.
+    await leave()
+    throw error
+  }
+}
