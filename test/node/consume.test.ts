@@ -243,6 +243,32 @@ describe("consume of the class", () => {
     })
   )
 
+  it.live("an onError that rejects later ends neither its consumer nor the process", () =>
+    Effect.gen(function* () {
+      const { done, server } = yield* start
+      const unhandled: Array<unknown> = []
+      const onUnhandled = (reason: unknown) => unhandled.push(reason)
+      process.on("unhandledRejection", onUnhandled)
+      onTestFinished(() => void process.off("unhandledRejection", onUnhandled))
+      let tries = 0
+      server.consume(Jobs, {
+        name: "reporting",
+        start: "oldest",
+        onEvents: async (events, transaction) => {
+          if (++tries === 1) throw new Error("first")
+          await insert(events, transaction)
+        },
+        onError: async (failure) => {
+          await Promise.resolve()
+          throw failure
+        }
+      })
+      yield* publish(server, 7)
+      yield* holds(Effect.map(done, ({ length }) => length > 0))
+      expect(unhandled).toEqual([])
+    })
+  )
+
   it.live("a consumer of a closed server ends with ServerClosed", () =>
     Effect.gen(function* () {
       const { server } = yield* start

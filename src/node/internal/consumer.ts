@@ -162,10 +162,15 @@ const consuming = <A>(
         if (Cause.hasInterrupts(cause) || hand.givenUp.aborted) return yield* Effect.interrupt
         const error = reasonOf(Cause.squash(cause))
         if (onError !== undefined) {
-          yield* Effect.try({ try: () => onError(error), catch: (thrown) => thrown }).pipe(
+          // It may be an async function, for which the retry does not wait.
+          yield* Effect.tryPromise({
+            try: async () => onError(error),
+            catch: (thrown) => thrown
+          }).pipe(
             Effect.catch((thrown) =>
               defects.logged(`The onError of the consumer "${name}"`, thrown)
-            )
+            ),
+            Effect.forkDetach({ startImmediately: true })
           )
         }
         return { reason: errorText(error) }
