@@ -1,6 +1,6 @@
 /** The class RealtimeServer as a consumer: exactly once, retries, and its end. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { Deferred, Effect, Schema } from "effect"
 import { expectTypeOf, onTestFinished } from "vitest"
 import * as Channel from "../../src/Channel.ts"
 import { TransactionError } from "../../src/node/index.ts"
@@ -187,6 +187,27 @@ describe("consume of the class", () => {
       expect(yield* done).toEqual([])
       const failed = yield* error(transaction.query("insert into done values (2)"))
       expect(failed).toMatchObject({ _tag: "TransactionError", reason: "ended" })
+    })
+  )
+
+  it.live("close interrupts an onEvents that is an Effect", () =>
+    Effect.gen(function* () {
+      const { server } = yield* start
+      const entered = yield* Deferred.make<void>()
+      const released = yield* Deferred.make<void>()
+      server.consume(Jobs, {
+        name: "effectful",
+        start: "oldest",
+        onEvents: () =>
+          Deferred.succeed(entered, undefined).pipe(
+            Effect.andThen(Effect.never),
+            Effect.ensuring(Deferred.succeed(released, undefined))
+          )
+      })
+      yield* publish(server, 1)
+      yield* Deferred.await(entered)
+      yield* Effect.promise(() => server.close())
+      yield* Effect.timeout(Deferred.await(released), "1 second")
     })
   )
 

@@ -90,22 +90,29 @@ const handled = <A>(
     hand.busy = true
     yield* sql.afterCommit(Effect.sync(() => hand.onIdle()))
     yield* Effect.callback<void, BatchFailed>((resume) => {
-      const fail = (error: unknown) => {
+      const working = new AbortController()
+      /** Ends what is still under way. */
+      const leave = () => {
         hand.givenUp.removeEventListener("abort", onGivenUp)
         cut()
+        working.abort()
+      }
+      const fail = (error: unknown) => {
+        leave()
         resume(Effect.fail(new BatchFailed({ error })))
       }
       const onGivenUp = () => fail(hand.givenUp.reason)
       hand.givenUp.addEventListener("abort", onGivenUp)
       const work = async () => {
         const value = onEvents(events, transaction)
-        await (Effect.isEffect(value) ? Effect.runPromise(value) : value)
+        const { signal } = working
+        await (Effect.isEffect(value) ? Effect.runPromise(value, { signal }) : value)
         await end()
         hand.givenUp.removeEventListener("abort", onGivenUp)
         resume(Effect.void)
       }
       work().catch(fail)
-      return Effect.sync(cut)
+      return Effect.sync(leave)
     })
     onFailed(failed())
   })
