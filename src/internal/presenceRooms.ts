@@ -163,17 +163,19 @@ export const make = (host: PresenceHost): Rooms => {
     const show = () => {
       if (presenting || pausing !== undefined) return
       const json = [...holders.values()].at(-1)
-      if (json === undefined ? !isPresent : !isDirty) return
       if (json === undefined) {
+        if (!isPresent) {
+          if (kept !== undefined) left()
+          return
+        }
         presenting = true
         isPresent = false
         return ask({ type: "absent", channel: name }, () => {
           presenting = false
-          me = undefined
-          forget()
-          changed()
+          left()
         })
       }
+      if (!isDirty) return
       const rest = freeAt - now()
       if (rest > 0) return pause(rest)
       freeAt = now() + restMillis
@@ -195,6 +197,13 @@ export const make = (host: PresenceHost): Rooms => {
       })
     }
 
+    /** The own member is here no more. */
+    const left = () => {
+      me = undefined
+      forget()
+      changed()
+    }
+
     const pause = (millis: number) => {
       pausing = after(millis, () => {
         pausing = undefined
@@ -204,16 +213,19 @@ export const make = (host: PresenceHost): Rooms => {
 
     const notShown = (answer: RefusalFields) => {
       const error = connection.refused(name, answer)
-      ownError = error
-      if (error === undefined) {
+      const isOver = holders.size === 0
+      if (error === undefined && !isOver) {
         const retryAfter = answer.retryAfter ?? connection.jitter(++ownFailures)
         ownError = refusedOf(name, answer, retryAfter)
         isDirty = true
         waitAgain()
+        freeAt = now() + retryAfter
         return pause(retryAfter)
       }
+      ownError = isOver ? undefined : error
       // Another state may have been shown meanwhile, and then it is sent.
-      settle(sent.splice(0), ({ reject }) => reject(error))
+      if (error === undefined) waitAgain()
+      else settle(sent.splice(0), ({ reject }) => reject(error))
       if (!isPresent) me = undefined
       forget()
     }
@@ -259,10 +271,10 @@ export const make = (host: PresenceHost): Rooms => {
     /** The server will not: all users leave. */
     const end = (error: Over) => {
       over()
-      const left = [...watchers]
+      const gone = [...watchers]
       watchers.clear()
       holders.clear()
-      stop(error, left)
+      stop(error, gone)
     }
 
     const stop = (error: Over, of: Iterable<MembersWatcher> = watchers) => {
@@ -369,6 +381,8 @@ export const make = (host: PresenceHost): Rooms => {
             isDirty = holders.size > 0
             if (!isDirty) {
               ownError = undefined
+              pausing?.()
+              pausing = undefined
               settle(waiting.splice(0), ({ resolve }) => resolve())
             }
             look()

@@ -359,12 +359,13 @@ describe("the own member", () => {
 
   it.effect("that is shown no more ends the promise of a state that is rejected for now", () =>
     Effect.gen(function* () {
-      const { of, plain, say, server } = yield* make
+      const { of, plain, say, server, watch } = yield* make
       const usual = server.heard
       server.heard = (socket, frame) =>
         frame.type === "present" ? undefined : usual(socket, frame)
       const room = plain.presence(Room)
       room.subscribe(() => {})
+      const seen = watch()
       yield* TestClock.adjust(1)
       let ended = false
       void room.update({ name: "ann" }).then(() => (ended = true))
@@ -380,6 +381,37 @@ describe("the own member", () => {
       })
       yield* TestClock.adjust(60_000)
       assert.isTrue(ended)
+      assert.isTrue(seen.shown.every(({ error }) => error === undefined))
+    })
+  )
+
+  it.effect("that leaves before the server shows it again is in the list no more", () =>
+    Effect.gen(function* () {
+      const { client, is, server, watch } = yield* make
+      const usual = server.heard
+      is("bob", "ann")
+      const room = watch()
+      const scope = yield* Scope.make()
+      yield* Scope.provide(client.present(Room, { name: "ann" }), scope)
+      server.heard = (socket, frame) =>
+        frame.type === "present"
+          ? void socket.say({
+              type: "error",
+              id: frame.id,
+              code: "publish/rate",
+              message: "later",
+              retry: "later",
+              retryAfter: 50_000
+            })
+          : usual(socket, frame)
+      is("bob")
+      server.last.drop()
+      yield* TestClock.adjust(20_000)
+      assert.deepStrictEqual(room.names, ["bob", "ann!"])
+      yield* Scope.close(scope, Exit.void)
+      yield* TestClock.adjust(1)
+      assert.deepStrictEqual(room.names, ["bob"])
+      assert.deepInclude(room.now, { count: 1, me: undefined, error: undefined })
     })
   )
 })
