@@ -452,7 +452,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     // While this door drains, another one may begin, and answers once this one is gone.
     this.#leavePath()
     await finishing(this.#publishing, this.#consumers)
-    if (this.#consumers.size > 0) await Effect.runPromise(this.#cut)
+    if (this.#publishing.size + this.#consumers.size > 0) await Effect.runPromise(this.#cut)
     await this.#runtime.dispose()
     await Effect.runPromise(this.#stopWaiting)
   }

@@ -13,7 +13,8 @@ import * as Channel from "../../src/Channel.ts"
 import { RealtimeServer, RefusedToStart, ServerClosed } from "../../src/node/RealtimeServer.ts"
 import { RuleRefused } from "../../src/server/Rule.ts"
 import { allowAll, type IdentityKey, type Limits } from "../../src/server/ServerOptions.ts"
-import { database, execute } from "../support/database.ts"
+import { database, execute, installedDatabase } from "../support/database.ts"
+import { databaseHop } from "../support/hop.ts"
 import { connect, greet } from "../support/wire.ts"
 import { addressOf, httpServer } from "../support/httpServer.ts"
 
@@ -22,6 +23,7 @@ afterEach(() => {
 })
 
 const MyChannel = Channel.make("my-channel", Schema.Unknown, { publish: true })
+const Kept = Channel.make("kept", Schema.Int, { delivery: "durable" })
 const open = { authorize: () => true }
 
 /** A `node:http` server of an application, on a free port. */
@@ -378,6 +380,27 @@ describe("The class RealtimeServer of ./node", () => {
       const published = server.publish(MyChannel, "the last word")
       yield* Effect.promise(() => server.close())
       yield* Effect.promise(() => published)
+    })
+  )
+
+  it.live("close waits 1 s for a publish to a database that has fallen silent, and cuts it", () =>
+    Effect.gen(function* () {
+      const { url } = yield* installedDatabase
+      const through = yield* databaseHop(url)
+      const http = yield* httpServer
+      const server = new RealtimeServer(http, through.url, {
+        ...open,
+        channels: [Kept],
+        limits: { drainTimeout: "100 millis" }
+      })
+      yield* Effect.promise(() => server.ready)
+      yield* Effect.promise(() => server.publish(Kept, 1))
+      through.silence()
+      const published = server.publish(Kept, 2).then(String, String)
+      const before = performance.now()
+      yield* Effect.promise(() => server.close())
+      expect(performance.now() - before).toBeLessThan(4000)
+      expect(yield* Effect.promise(() => published)).toContain("closed before it was published")
     })
   )
 
