@@ -117,8 +117,13 @@ export const make = ({
       channels.delete(channel.name)
       node.remove(channel.name)
     }
+    /** The node asks for it no more, and an answer that comes later does nothing. */
+    const unasked = (channel: Tracked): void => {
+      if ((channels.get(channel.name) ?? channel) === channel) node.remove(channel.name)
+    }
     /** The channel arrives on this way now. */
     const arrive = (channel: Tracked, way: Way): void => {
+      if (way === "own") unasked(channel)
       // A node that leaves the bridge heard nothing meanwhile, also where another bridge has it now.
       if (channel.leaving || (channel.way !== undefined && channel.way !== way)) tell(channel, lost)
       channel.way = way
@@ -192,11 +197,7 @@ export const make = ({
           const frame = numberedOf(text)
           if (frame !== undefined) node.frame(name, frame)
         })
-        yield* Effect.addFinalizer(() =>
-          Effect.sync(() => {
-            if ((channels.get(name) ?? channel) === channel) node.remove(name)
-          })
-        )
+        yield* Effect.addFinalizer(() => Effect.sync(() => unasked(channel)))
         if (!(yield* sealed.flush(patience)) || channels.get(name) !== channel) return
         if (channel.way === "own") channel.held = []
         node.add(name)
@@ -230,6 +231,7 @@ export const make = ({
             fed = yield* Scope.fork(all)
             yield* feed(channel, fed)
             refused = !isFed()
+            if (refused && own !== undefined) unasked(channel)
             release(channel)
             if (!refused) {
               yield* close(own)
@@ -245,9 +247,11 @@ export const make = ({
               own
             )
             if (isFed()) {
-              // Its link may be behind the bridge.
-              channel.leaving = true
-              yield* caughtUp
+              // Its link may be behind the bridge, also behind one that has answered meanwhile.
+              do {
+                channel.leaving = true
+                yield* caughtUp
+              } while (!channel.leaving)
             }
             arrive(channel, "own")
           }
