@@ -160,6 +160,26 @@ describe.skipIf(executablePath === undefined)("NatsConnection", () => {
     }).pipe(Effect.scoped, Effect.provideService(Scheduler.MaxOpsBeforeYield, 3))
   )
 
+  it.live("hears what follows where a part above it throws", () =>
+    Effect.gen(function* () {
+      const server = yield* natsServer()
+      const connection = yield* NatsConnection.make({ servers: server.address })
+      const states: Array<"up" | "down"> = []
+      yield* SubscriptionRef.changes(connection.state).pipe(
+        Stream.runForEach((state) => Effect.sync(() => states.push(state))),
+        Effect.forkScoped({ startImmediately: true })
+      )
+      yield* connection.subscribe("a.bad", () => {
+        throw new Error("no such text")
+      })
+      const got = yield* texts(connection, "a.b")
+      for (const subject of ["a.b", "a.bad", "a.b"]) connection.publish(subject, subject)
+      expect(yield* connection.flush(1000)).toBe(true)
+      expect(got).toEqual(["a.b", "a.b"])
+      expect(states).toEqual(["up"])
+    }).pipe(Effect.scoped)
+  )
+
   it.live("proves its rights, and names the operation and the subject that it may not use", () =>
     Effect.gen(function* () {
       const rights = `publish: ["a", "c"], subscribe: ["a", "b"]`

@@ -16,6 +16,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { randomUUID } from "node:crypto"
+import * as Guarded from "../../server/internal/guarded.ts"
 import { isBusChannel } from "../../server/internal/sql/schemaName.ts"
 import {
   type Heard,
@@ -89,6 +90,7 @@ export const make = ({
     const self = randomUUID()
     const startedAt = now()
     const channels = new Map<string, Tracked>()
+    const guarded = yield* Guarded.make<Heard>("effect-realtime nats", lost)
     const state = yield* SubscriptionRef.make<SourceState>(yield* SubscriptionRef.get(inner.state))
     const mode = yield* SubscriptionRef.make<Way | undefined>(undefined)
     let innerUp = false
@@ -117,7 +119,7 @@ export const make = ({
       channels.delete(channel.name)
       node.remove(channel.name)
     }
-    /** The node asks for it no more, and an answer that comes later does nothing. */
+    /** The node asks for it no more: a bridge that answers later does nothing. */
     const unasked = (channel: Tracked): void => {
       if ((channels.get(channel.name) ?? channel) === channel) node.remove(channel.name)
     }
@@ -296,7 +298,7 @@ export const make = ({
         : Effect.acquireRelease(
             Effect.gen(function* () {
               // The look and the entry are one step, because listeners may come together.
-              const ear: Ear = { hear, ready: Deferred.makeUnsafe(), live: false }
+              const ear: Ear = { hear: guarded(hear), ready: Deferred.makeUnsafe(), live: false }
               let channel = channels.get(name)
               if (channel === undefined) {
                 channel = {
