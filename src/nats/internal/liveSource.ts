@@ -102,6 +102,7 @@ export const make = ({
     let isBridge = false
     let steadySince: number | undefined
     let linkedAt = now()
+    let subjects = prefix()
     const caughtUp = yield* LinkMark.make(inner)
 
     const tell = ({ ears }: Tracked, heard: Heard): void => {
@@ -163,7 +164,10 @@ export const make = ({
       innerUp = (yield* SubscriptionRef.get(inner.state)) === "up"
       natsUp = (yield* SubscriptionRef.get(sealed.state)) === "up"
       const time = now()
-      const heard = natsUp && !isBridge && node.bridge() !== undefined
+      // What it is fed arrives on the subjects from before: it leaves the bridge, and asks again on the present ones.
+      const moved = subjects !== undefined && subjects !== prefix()
+      subjects = prefix()
+      const heard = natsUp && !isBridge && !moved && node.bridge() !== undefined
       steadySince = heard ? (steadySince ?? time) : undefined
       if (node.linked || !innerUp) linkedAt = time
       const before = yield* SubscriptionRef.get(mode)

@@ -40,15 +40,16 @@ const made = Effect.fnUntraced(function* (nats: "up" | "down") {
   }
   const subjects = new Map<string, (text: string) => void>()
   let asked = false
+  let at = "at"
   const sealed: Sealed = {
     state: yield* SubscriptionRef.make<"up" | "down">(nats),
     identity: () => "database",
-    prefix: () => "at",
+    prefix: () => at,
     maxBytes: () => 65_536,
     again: Effect.void,
     flush: () => Effect.succeed(true),
     publish: (subject) => {
-      asked ||= subject === "at.live.ask"
+      asked ||= subject === `${at}.live.ask`
       return false
     },
     subscribe: (subject, hear) =>
@@ -62,18 +63,20 @@ const made = Effect.fnUntraced(function* (nats: "up" | "down") {
   const source = yield* LiveSource.make({ inner, sealed, lease: undefined }).pipe(
     Effect.provideService(Scheduler.MaxOpsBeforeYield, 3)
   )
-  /** The node receives a message on the one subject that begins so, if it is subscribed. */
+  /** The node receives a message on the one live subject that begins so, if it is subscribed. */
   const receive = (start: string, text: string) =>
-    [...subjects].find(([subject]) => subject.startsWith(start))?.[1](text)
+    [...subjects].find(([subject]) => subject.startsWith(`${at}.live.${start}`))?.[1](text)
   /** What a bridge sends. */
   const bridge = (b: string) => ({
-    beat: () => receive("at.live.beat", JSON.stringify({ b, s: {}, u: true })),
+    beat: () => receive("beat", JSON.stringify({ b, s: {}, u: true })),
     answer: (number = 0) =>
-      receive("at.live.answer.", JSON.stringify({ b, k: 99, s: { orders: [1, number] } })),
+      receive("answer.", JSON.stringify({ b, k: 99, s: { orders: [1, number] } })),
     send: (number: number, payload: string) =>
-      receive("at.live.c.", numberedText({ b, listen: 1, number, payload }))
+      receive("c.", numberedText({ b, listen: 1, number, payload }))
   })
-  return { source, own, marks, faults, bridge, asked: () => asked }
+  /** The objects of the database are installed anew. */
+  const move = () => void (at = "elsewhere")
+  return { source, own, marks, faults, bridge, move, asked: () => asked }
 })
 
 const settle = Effect.andThen(TestClock.adjust(1), turns(40))
@@ -167,6 +170,33 @@ describe("The source of live channels", () => {
         }).pipe(Effect.scoped),
       { discard: true }
     )
+  )
+
+  it.effect("a listener goes on to receive where the subjects of its database change", () =>
+    Effect.gen(function* () {
+      const { bridge, marks, move, source } = yield* made("up")
+      const heard: Array<Heard> = []
+      yield* Effect.forkScoped(source.listen("orders", (one) => heard.push(one)))
+      yield* settle
+      const [one, two] = [bridge(bridgeName(1n, "a")), bridge(bridgeName(2n, "b"))]
+      one.beat()
+      yield* TestClock.adjust(200)
+      one.answer()
+      yield* settle
+      one.send(1, "1")
+      expect(heard).toEqual(["1"])
+      move()
+      yield* TestClock.adjust(200)
+      for (let beat = 0; beat < 20; beat++) {
+        two.beat()
+        two.answer()
+        for (const mark of marks) mark("")
+        yield* TestClock.adjust(100)
+      }
+      two.send(1, "2")
+      expect(heard.filter((one) => one !== lost)).toEqual(["1", "2"])
+      expect(heard[1]).toBe(lost)
+    }).pipe(Effect.scoped)
   )
 
   it.effect("a listener receives nothing twice where the node leaves two bridges at once", () =>
