@@ -318,15 +318,16 @@ export const make = ({
       )
 
     const prove: Connection["prove"] = (subjects) =>
-      Effect.suspend(() =>
-        present === undefined || subjects.length === 0
+      Effect.suspend(() => {
+        const to = present
+        return to === undefined || subjects.length === 0
           ? Effect.void
           : Effect.acquireUseRelease(
               Effect.sync(() => void proving++),
-              () => echoes(present!, subjects, refusals),
+              () => echoes(to, subjects, refusals),
               () => Effect.sync(() => void proving--)
             )
-      )
+      })
 
     yield* Deferred.await(started)
     const renew = Effect.sync(() => renewing.openUnsafe())
