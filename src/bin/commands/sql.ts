@@ -24,7 +24,7 @@ const maxMessages = Flag.String("max-messages").pipe(
   Flag.withDescription("About how many are kept at most (default: as it is; no bound)"),
   Flag.filter(
     (text) => /^([1-9]\d{0,14}|none)$/.test(text),
-    (text) => `--max-messages is a number from 1 on, or none, not "${text}".`
+    () => "a whole number from 1 on, or none"
   ),
   Flag.map((text) => (text === "none" ? null : Number(text)))
 )

@@ -30,7 +30,7 @@ export const tailCommand = Command.make(
       Flag.withDescription("End after so many events and gaps"),
       Flag.filter(
         (count) => count > 0,
-        (count) => `--limit is a number from 1 on, not ${count}.`
+        () => "a whole number from 1 on"
       ),
       Flag.optional
     ),

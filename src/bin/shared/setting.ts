@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Flag from "effect/cli/Flag"
+import { wantedOf } from "./errorLines.ts"
 import { type CommandFailed, wrongUsage } from "./exit.ts"
 
 /** One setting. */
@@ -120,7 +121,7 @@ export const word = <const A extends ReadonlyArray<string>>(
     flag,
     given,
     Flag.withMetavar(Flag.Literals(flag, words), `<${words.join("|")}>`),
-    words.join(" or "),
+    wantedOf(flag, words),
     (raw) => (words.includes(raw as string) ? (raw as A[number]) : undefined)
   )
 
