@@ -22,6 +22,19 @@ describe("the command line", () => {
     }
   })
 
+  it("prints in one place, which lets no code of a text through", () => {
+    const sources = Path.resolve(import.meta.dirname, "../../src/bin")
+    const printing = Fs.readdirSync(sources, { recursive: true, encoding: "utf8" }).filter(
+      (name) =>
+        name.endsWith(".ts") &&
+        /\bConsole\b|console\.|stdout\.write/.test(
+          Fs.readFileSync(Path.join(sources, name), "utf8").replaceAll(/^import .*$/gm, "")
+        )
+    )
+    // The errors of a command line are formatted, and come from its user.
+    expect(printing.toSorted()).toEqual(["main.ts", "shared/output.ts"])
+  })
+
   it.live("lists its commands without arguments, and says its version", () =>
     Effect.gen(function* () {
       const { code, stdout } = yield* record([])

@@ -4,6 +4,7 @@ import * as CliOutput from "effect/cli/CliOutput"
 import type { HelpDoc } from "effect/cli/HelpDoc"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import * as Layer from "effect/Layer"
+import { shownText } from "./output.ts"
 import { styles } from "./styles.ts"
 
 /** The value of a variable that does not fit: the parser only knows that it is no flag. */
@@ -75,7 +76,7 @@ export const hintOf = ({ usage }: HelpDoc): string => `See ${usage.split(/ [[<]/
 export const layerErrorLines = Layer.unwrap(
   TerminalCapabilities.useSync(({ canColor }) => {
     const { red } = styles(canColor)
-    const line = (text: string) => `${red("error:")} ${text}`
+    const line = (text: string) => shownText(`${red("error:")} ${text}`)
     return CliOutput.layer({
       ...CliOutput.defaultFormatter({ colors: canColor }),
       formatError: (error) => line(textOf(error)),

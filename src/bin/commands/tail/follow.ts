@@ -4,7 +4,6 @@
  * Each durable event is printed with the cursor from which the next run goes on. What is no event, such as
  * where it began and where it ended, is on stderr.
  */
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
@@ -21,7 +20,7 @@ import * as Realtime from "../../../server/Realtime.ts"
 import { type Chosen, choose, withoutDelivery } from "../../shared/channels.ts"
 import { inDatabase, type Place } from "../../shared/database.ts"
 import { failed, untilSignal, wrongUsage } from "../../shared/exit.ts"
-import { lineOf } from "../../shared/printable.ts"
+import { say, tell } from "../../shared/output.ts"
 import { styles } from "../../shared/styles.ts"
 
 interface Given extends Place {
@@ -91,7 +90,7 @@ interface Printed {
 
 const asJson: Printed = {
   event: (event, cursor) =>
-    lineOf(
+    JSON.stringify(
       event._tag === "Gap"
         ? { type: "gap", channel: event.channel, reason: event.reason, cursor }
         : {
@@ -104,7 +103,7 @@ const asJson: Printed = {
             cursor
           }
     ),
-  position: (cursor) => lineOf({ type: "cursor", cursor })
+  position: (cursor) => JSON.stringify({ type: "cursor", cursor })
 }
 
 const pretty = TerminalCapabilities.useSync(({ canColor }): Printed => {
@@ -113,7 +112,7 @@ const pretty = TerminalCapabilities.useSync(({ canColor }): Printed => {
     event: (event) =>
       event._tag === "Gap"
         ? yellow(`gap ${event.reason}: events may be missing here, re-read the state`)
-        : `${dim(event.at.toISOString())}  ${bold(event.id)}  ${lineOf(event.payload)}`,
+        : `${dim(event.at.toISOString())}  ${bold(event.id)}  ${JSON.stringify(event.payload)}`,
     position: () => undefined
   }
 })
@@ -171,7 +170,7 @@ export const follow = Effect.fnUntraced(
     const from = yield* flag === undefined
       ? checkedFrom(kept, `--cursor-file: ${file}`)
       : checkedFrom(flag, "--from")
-    yield* Console.error(`following ${name} (${chosen.delivery})`)
+    yield* tell(`following ${name} (${chosen.delivery})`)
     const { event, position } = given.json ? asJson : yield* pretty
     const at = yield* Ref.make(from)
     let left = Option.getOrElse(given.limit, () => Number.POSITIVE_INFINITY)
@@ -180,11 +179,11 @@ export const follow = Effect.fnUntraced(
       for (const one of batch.events) {
         if (left === 0) return
         left--
-        yield* Console.log(event(one, isDurable ? one.cursor : undefined))
+        yield* say(event(one, isDurable ? one.cursor : undefined))
       }
       if (cursor === undefined) return
       const line = batch.events.length === 0 ? position(cursor) : undefined
-      if (line !== undefined) yield* Console.log(line)
+      if (line !== undefined) yield* say(line)
       yield* Ref.set(at, cursor)
       if (file !== undefined) yield* writeCursor(file, cursor)
     })
@@ -196,7 +195,7 @@ export const follow = Effect.fnUntraced(
       Stream.runDrain,
       Effect.ensuring(
         Effect.flatMap(Ref.get(at), (cursor) =>
-          cursor === undefined ? Effect.void : Console.error(`go on with --from ${cursor}`)
+          cursor === undefined ? Effect.void : tell(`go on with --from ${cursor}`)
         )
       ),
       Effect.provide(layerOf(chosen, given.schema, Option.getOrUndefined(given.listen)))
