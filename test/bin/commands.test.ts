@@ -1,9 +1,11 @@
 /** The command line as a whole: help, version, completions, and exit codes. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { commands } from "../../src/bin/commands.ts"
+import { temporary } from "../support/temporary.ts"
 import { recorded, recordedNames } from "./support/guide.ts"
 import { record } from "./support/run.ts"
 
@@ -55,6 +57,37 @@ describe("the command line", () => {
         expect([code, stdout]).toEqual([0, expect.stringContaining("watch-durable")])
       }
     })
+  )
+
+  it.live("completes commands, flags, words and files in bash", () =>
+    Effect.gen(function* () {
+      const folder = yield* temporary
+      const { stdout } = yield* record(["--completions", "bash"])
+      Fs.writeFileSync(Path.join(folder, "completions"), stdout)
+      Fs.writeFileSync(Path.join(folder, "gateway.json"), "{}")
+      /** As readline asks for the last word of a line. */
+      const asked = `source ./completions
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=\${#COMP_LINE}
+"$(complete -p effect-realtime | sed 's/.*-F \\([^ ]*\\).*/\\1/')" effect-realtime "\${@: -1}" "\${@: -2:1}"
+printf '%s ' "\${COMPREPLY[@]}"`
+      const completed = (...words: ReadonlyArray<string>) =>
+        execFileSync("bash", ["--norc", "-c", asked, "bash", "effect-realtime", ...words], {
+          cwd: folder,
+          encoding: "utf8"
+        }).trim()
+      expect(completed("s")).toBe("serve sql status")
+      expect(completed("serve", "--re")).toBe("--read")
+      expect(completed("serve", "--read", "")).toBe("any signed-in")
+      expect(completed("tail", "jobs", "--delivery", "d")).toBe("durable")
+      for (const args of [
+        ["serve", "--config", "gate"],
+        ["serve", "--nats-ca", "gate"],
+        ["tail", "jobs", "--cursor-file", "gate"],
+        ["sql", "--definitions", "gate"]
+      ]) {
+        expect(completed(...args), args.join(" ")).toBe("gateway.json")
+      }
+    }).pipe(Effect.scoped)
   )
 
   it.live("answers a wrong command line on stderr, with the code 64", () =>

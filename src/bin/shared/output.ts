@@ -22,7 +22,7 @@ const mark = `<${randomUUID()}>`
 export const own = (code: string): string => `${mark}${code}`
 
 /** A line as it is written. */
-export const shownLine = (text: string): string => text.split(mark).map(printable).join("\u001b")
+const shownLine = (text: string): string => text.split(mark).map(printable).join("\u001b")
 
 /** A text of several lines as it is written. */
 export const shownText = (text: string): string => text.split("\n").map(shownLine).join("\n")

@@ -13,6 +13,7 @@ import * as Redacted from "effect/Redacted"
 import * as Flag from "effect/cli/Flag"
 import { wantedOf } from "./errorLines.ts"
 import { type CommandFailed, wrongUsage } from "./exit.ts"
+import { pathFlag } from "./pathFlag.ts"
 
 /** One setting. */
 export interface Setting<A = unknown> {
@@ -81,6 +82,16 @@ const asText = (flag: string, metavar: string) => Flag.withMetavar(Flag.String(f
 export const text = (flag: string, metavar: string, given: SettingGiven): Setting<string> =>
   setting(flag, given, asText(flag, metavar), "a text that is not empty", (raw) =>
     raw === "" ? undefined : (raw as string)
+  )
+
+/** The path of a file. */
+export const file = (flag: string, given: SettingGiven): Setting<string> =>
+  setting(
+    flag,
+    given,
+    Flag.withMetavar(pathFlag(flag), "<file>"),
+    "a path that is not empty",
+    (raw) => (raw === "" ? undefined : (raw as string))
   )
 
 /** The URL of a database, which holds a password. */
