@@ -4,6 +4,7 @@
  * Each durable event is printed with the cursor from which the next run goes on. What is no event, such as
  * where it began and where it ended, is on stderr.
  */
+import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
@@ -14,6 +15,7 @@ import * as Stream from "effect/Stream"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import type { RealtimeEvent } from "../../../RealtimeEvent.ts"
 import { parseDurable } from "../../../internal/cursorText.ts"
+import * as NotificationSource from "../../../server/NotificationSource.ts"
 import * as OutboxReader from "../../../server/OutboxReader.ts"
 import * as PgNotificationSource from "../../../server/PgNotificationSource.ts"
 import * as Realtime from "../../../server/Realtime.ts"
@@ -61,25 +63,32 @@ const layerOneByOne = Layer.effect(
 )
 
 /** A reader that changes nothing in the database, or a link. */
-const layerOf = ({ delivery }: Chosen, schema: string, direct: Redacted.Redacted | undefined) =>
+const layerOf = (
+  { delivery }: Chosen,
+  schema: string,
+  direct: Redacted.Redacted | undefined
+): Layer.Layer<Realtime.Realtime, unknown, PgClient> =>
   delivery === "durable"
     ? Realtime.layerDurable().pipe(
         Layer.provideMerge(layerOneByOne),
         Layer.provide(OutboxReader.layer({ schema, upkeep: false, startPatience, readUrl: direct }))
       )
     : Realtime.layer({ announceSource: false }).pipe(
-        Layer.provide(PgNotificationSource.layer({ startPatience, listenUrl: direct }))
+        Layer.provideMerge(PgNotificationSource.layer({ startPatience, listenUrl: direct }))
       )
 
-/** Events until the reader finds that waiting cannot help. */
+/** Events until the reader or the link finds that waiting cannot help. */
 const itemsOf = ({ channel, routeOf }: Chosen, from: string | undefined) =>
   Stream.unwrap(
     Effect.gen(function* () {
       const reader = yield* Effect.serviceOption(OutboxReader.OutboxReader)
       if (Option.isSome(reader) && routeOf !== undefined) yield* reader.value.routed(routeOf)
+      const source = yield* Effect.serviceOption(NotificationSource.NotificationSource)
       const items = Realtime.batches(channel, { from })
-      if (Option.isNone(reader) || reader.value.refused === undefined) return items
-      return Stream.merge(items, Stream.fromEffect(reader.value.refused))
+      const refused: Effect.Effect<never, unknown> | undefined = Option.isSome(reader)
+        ? reader.value.refused
+        : Option.getOrUndefined(source)?.refused
+      return refused === undefined ? items : Stream.merge(items, Stream.fromEffect(refused))
     })
   )
 
