@@ -309,7 +309,7 @@ describe("a fault of what serve is given", () => {
         "REALTIME_PORT: 99999 is no port. Give one from 1 to 65535"
       )
       expect(yield* refused(["--live", "news"], { REALTIME_READ: "everyone" })).toBe(
-        'REALTIME_READ: "everyone" does not fit. It must be any or signed-in.'
+        'REALTIME_READ: "everyone" does not fit. It must be any or signed-in; a claim is a rule of the file that --config names.'
       )
       expect(yield* refused(["--live", "news"], { REALTIME_ALLOW_ALL: "maybe" })).toContain(
         'REALTIME_ALLOW_ALL: "maybe" does not fit. It must be true or false.'
