@@ -21,6 +21,7 @@ import * as GlobalFlag from "effect/cli/GlobalFlag"
 import { commands } from "./commands.ts"
 import { hintOf, layerErrorLines } from "./shared/errorLines.ts"
 import { type Ending, exitCodes, OnSignal, wrongUsage } from "./shared/exit.ts"
+import { printable, tell } from "./shared/output.ts"
 import { version } from "./shared/peers.ts"
 import { shellWord } from "./shared/shell.ts"
 
@@ -41,7 +42,7 @@ const presenter: CliOutput.Presenter = {
 
 const settings = Layer.mergeAll(
   // One line for each log, of all commands.
-  Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)]),
+  Logger.layer([Logger.withConsoleError(Logger.map(Logger.formatLogFmt, printable))]),
   CliOutput.layerPresenter(presenter),
   layerErrorLines,
   // A wizard would lose the order of the flags, which `sql` needs.
@@ -64,7 +65,7 @@ const checkNegative = (args: ReadonlyArray<string>) => {
     `"${value}" begins with "-", so it is read as flags. If it is the value of ${flag}, write ${flag}=${shellWord(value)}.`
   )
   return Effect.andThen(
-    Console.error(`error: ${wrong.message}`),
+    tell(`error: ${wrong.message}`),
     Effect.fail(Object.assign(wrong, { [Runtime.errorReported]: false }))
   )
 }

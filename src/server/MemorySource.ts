@@ -11,6 +11,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as Guarded from "./internal/guarded.ts"
 import { waitUntilUp } from "./internal/waitUntilUp.ts"
 import {
   type Heard,
@@ -51,6 +52,7 @@ export const layer: Layer.Layer<NotificationSource | MemorySource> = Layer.effec
     const state = yield* SubscriptionRef.make<SourceState>("up")
     /** One entry for each call of `listen`, also when two calls pass the same function. */
     const listeners = new Map<string, Set<{ readonly hear: Listener }>>()
+    const guarded = yield* Guarded.make<Heard>("effect-realtime source", lost)
     let up = true
 
     const listen = (channel: string, hear: Listener) =>
@@ -59,7 +61,7 @@ export const layer: Layer.Layer<NotificationSource | MemorySource> = Layer.effec
         waitUntilUp(state),
         Effect.acquireRelease(
           Effect.sync(() => {
-            const listener = { hear }
+            const listener = { hear: guarded(hear) }
             const set = listeners.get(channel) ?? new Set()
             listeners.set(channel, set.add(listener))
             return listener

@@ -44,14 +44,15 @@ import {
 } from "./internal/link/databaseRefusal.ts"
 import { isStandby } from "./internal/link/sqlState.ts"
 import { isBusChannel } from "./internal/sql/schemaName.ts"
+import * as Guarded from "./internal/guarded.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
-import { Defects } from "./internal/notices.ts"
 import { Outage } from "./internal/outage.ts"
 import * as Reconnecting from "./internal/reconnecting.ts"
 import { tally as tallyOfFiber } from "./internal/tally.ts"
 import * as Watched from "./internal/link/watched.ts"
 import { confirming, one } from "./internal/eventLoopTurns.ts"
 import {
+  type Heard,
   type Listener,
   lost,
   NotificationSource,
@@ -179,16 +180,7 @@ export const make = (
     /** Names whose LISTEN may not match their listeners. */
     const changed = yield* Queue.unbounded<string>()
 
-    const defects = new Defects()
-    /** A listener that threw has missed something, and receives `lost`. All go on. */
-    const threw = (hear: Listener, defect: unknown) =>
-      Effect.andThen(
-        defects.logged("A listener of a live channel", defect),
-        Effect.catchDefect(
-          Effect.sync(() => hear(lost)),
-          () => Effect.void
-        )
-      )
+    const guarded = yield* Guarded.make<Heard>("effect-realtime link", lost)
 
     /** Sends the listeners of a channel what arrives for it, until the session ends. */
     const hear = Effect.fnUntraced(function* (
@@ -198,12 +190,7 @@ export const make = (
       while (true) {
         const notifications = yield* Queue.takeAll(from)
         for (const { hear } of listeners) {
-          yield* Effect.catchDefect(
-            Effect.sync(() => {
-              for (const { payload } of notifications) hear(payload)
-            }),
-            (defect) => threw(hear, defect)
-          )
+          for (const { payload } of notifications) hear(payload)
         }
       }
     })
@@ -387,7 +374,8 @@ export const make = (
             const cause = new InvalidChannelName({ channel: name, reason })
             return yield* new SourceError({ operation: "listen", channel: name, cause })
           }
-          const listener: PgListener = { hear, ready: yield* Deferred.make<void>(), live: false }
+          const ready = yield* Deferred.make<void>()
+          const listener: PgListener = { hear: guarded(hear), ready, live: false }
           const listened = channels.get(name) ?? { listeners: new Set(), scope: undefined }
           channels.set(name, listened)
           listened.listeners.add(listener)

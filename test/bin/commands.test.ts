@@ -1,9 +1,11 @@
 /** The command line as a whole: help, version, completions, and exit codes. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { commands } from "../../src/bin/commands.ts"
+import { temporary } from "../support/temporary.ts"
 import { recorded, recordedNames } from "./support/guide.ts"
 import { record } from "./support/run.ts"
 
@@ -20,6 +22,19 @@ describe("the command line", () => {
     for (const { name } of commands) {
       expect(recordedNames().some((one) => one === name || one.startsWith(`${name}-`))).toBe(true)
     }
+  })
+
+  it("prints in one place, which lets no code of a text through", () => {
+    const sources = Path.resolve(import.meta.dirname, "../../src/bin")
+    const printing = Fs.readdirSync(sources, { recursive: true, encoding: "utf8" }).filter(
+      (name) =>
+        name.endsWith(".ts") &&
+        /\bConsole\b|console\.|stdout\.write/.test(
+          Fs.readFileSync(Path.join(sources, name), "utf8").replaceAll(/^import .*$/gm, "")
+        )
+    )
+    // The errors of a command line are formatted, and come from its user.
+    expect(printing.toSorted()).toEqual(["main.ts", "shared/output.ts"])
   })
 
   it.live("lists its commands without arguments, and says its version", () =>
@@ -42,6 +57,37 @@ describe("the command line", () => {
         expect([code, stdout]).toEqual([0, expect.stringContaining("watch-durable")])
       }
     })
+  )
+
+  it.live("completes commands, flags, words and files in bash", () =>
+    Effect.gen(function* () {
+      const folder = yield* temporary
+      const { stdout } = yield* record(["--completions", "bash"])
+      Fs.writeFileSync(Path.join(folder, "completions"), stdout)
+      Fs.writeFileSync(Path.join(folder, "gateway.json"), "{}")
+      /** As readline asks for the last word of a line. */
+      const asked = `source ./completions
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=\${#COMP_LINE}
+"$(complete -p effect-realtime | sed 's/.*-F \\([^ ]*\\).*/\\1/')" effect-realtime "\${@: -1}" "\${@: -2:1}"
+printf '%s ' "\${COMPREPLY[@]}"`
+      const completed = (...words: ReadonlyArray<string>) =>
+        execFileSync("bash", ["--norc", "-c", asked, "bash", "effect-realtime", ...words], {
+          cwd: folder,
+          encoding: "utf8"
+        }).trim()
+      expect(completed("s")).toBe("serve sql status")
+      expect(completed("serve", "--re")).toBe("--read")
+      expect(completed("serve", "--read", "")).toBe("any signed-in")
+      expect(completed("tail", "jobs", "--delivery", "d")).toBe("durable")
+      for (const args of [
+        ["serve", "--config", "gate"],
+        ["serve", "--nats-ca", "gate"],
+        ["tail", "jobs", "--cursor-file", "gate"],
+        ["sql", "--definitions", "gate"]
+      ]) {
+        expect(completed(...args), args.join(" ")).toBe("gateway.json")
+      }
+    }).pipe(Effect.scoped)
   )
 
   it.live("answers a wrong command line on stderr, with the code 64", () =>
@@ -74,6 +120,76 @@ describe("the command line", () => {
     })
   )
 
+  it.live("says of every flag in the same words what was given and what it must be", () =>
+    Effect.gen(function* () {
+      const told: ReadonlyArray<readonly [string, string, Readonly<Record<string, string>>?]> = [
+        [
+          "serve --live news --read team",
+          '--read: "team" does not fit. It must be any or signed-in; a claim is a rule of the file that --config names.'
+        ],
+        [
+          "serve --live news --publish=",
+          '--publish: "" does not fit. It must be any or signed-in; a claim is a rule of the file that --config names.'
+        ],
+        ["serve --allow-all=maybe", '--allow-all: "maybe" does not fit. It must be true or false.'],
+        ["serve --install=maybe", '--install: "maybe" does not fit. It must be true or false.'],
+        ["serve --no-install=maybe", '--no-install takes no value, and "maybe" is given.'],
+        ["serve --port many", '--port: "many" does not fit. It must be a whole number.'],
+        ["serve --port 1 --port 2", "--port is given 2 times. Give it once."],
+        ["serve --port", "--port needs a value: <n>."],
+        [
+          "tail jobs --delivery volatile",
+          '--delivery: "volatile" does not fit. It must be live or durable.'
+        ],
+        ["tail jobs --delivery", "--delivery needs a value: live or durable."],
+        ["tail jobs --limit 0", '--limit: "0" does not fit. It must be a whole number from 1 on.'],
+        ["tail jobs --limit 1.5", '--limit: "1.5" does not fit. It must be a whole number.'],
+        ["sql --level table", '--level: "table" does not fit. It must be row or statement.'],
+        ["sql --wake never", '--wake: "never" does not fit. It must be hybrid, notify or poll.'],
+        ["sql --max-bytes many", '--max-bytes: "many" does not fit. It must be a whole number.'],
+        [
+          "sql --max-messages 0",
+          '--max-messages: "0" does not fit. It must be a whole number from 1 on, or none.'
+        ],
+        ["sql --apply=maybe", '--apply: "maybe" does not fit. It must be true or false.'],
+        [
+          "status --interval soon",
+          '--interval: "soon" does not fit. It must be a duration such as "36 hours".'
+        ],
+        [
+          "doctor --old-transaction soon",
+          '--old-transaction: "soon" does not fit. It must be a duration such as "36 hours".'
+        ],
+        [
+          "doctor --ignore everything",
+          '--ignore: "everything" does not fit. It must be tls, primary, listen, clock, install, rights, tables, wake, retention, transactions, queue or autovacuum.'
+        ],
+        [
+          "sql --schema Mine",
+          '--schema: The schema "Mine" has no plain name: 1-31 of a-z 0-9 _, not beginning with a digit or "pg_".'
+        ],
+        [
+          "sql",
+          'REALTIME_SCHEMA: The schema "Mine" has no plain name: 1-31 of a-z 0-9 _, not beginning with a digit or "pg_".',
+          { REALTIME_SCHEMA: "Mine" }
+        ],
+        [
+          "publish realtime:x 1",
+          'The channel name "realtime:x" is reserved. A name has 1-63 of A-Z a-z 0-9 _ . : -, and does not begin with "realtime:".'
+        ],
+        ["sql --completions tcsh", '--completions: "tcsh" does not fit. It must be bash, zsh,'],
+        ["sql --log-level loud", '--log-level: "loud" does not fit. It must be all, trace,']
+      ]
+      for (const [line, said, env = {}] of told) {
+        const { code, stderr, stdout } = yield* record(line.split(" "), {
+          env: { DATABASE_URL: "postgres://u@127.0.0.1:1/app", ...env }
+        })
+        expect([code, stdout], line).toEqual([64, ""])
+        expect(stderr.slice(0, `error: ${said}`.length), line).toBe(`error: ${said}`)
+      }
+    })
+  )
+
   it.live(
     "says how a value that begins with a dash is given, and refuses a negative duration",
     () =>
@@ -90,7 +206,7 @@ describe("the command line", () => {
           "write --when-insert='-1 < new.total'."
         )
         expect(yield* said("sql", "--retention=-5 hours")).toContain(
-          '--retention is a duration such as "36 hours", not "-5 hours".'
+          '--retention: "-5 hours" does not fit. It must be a duration such as "36 hours".'
         )
         expect(yield* said("sql", "--retention", "0 hours")).toBe(
           'error: The option retention is 0. It must be a duration of at least 1 ms, and not for ever, such as "10 seconds".\n'

@@ -223,6 +223,89 @@ describe("doctor", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
+  it.live("says how the channel of a table gets another table that took its name", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const sql = yield* PgClient.PgClient
+      yield* sql`create schema archive`
+      const tables = ["dropped", "renamed", "moved", "swap_a", "swap_b", "both", "Odd name"]
+      for (const name of tables) {
+        yield* sql.unsafe(`create table "${name}" (id int primary key, status text, secret text)`)
+      }
+      const run = (line: string) => {
+        const words = execFileSync("bash", ["-c", `printf '%s\\n' ${line}`], { encoding: "utf8" })
+        return record([...words.trimEnd().split("\n"), "--database", url])
+      }
+      const done = { code: 0, stderr: "" }
+      for (const [at, name] of tables.entries()) {
+        const line = `sql --watch-durable '${name}=changes_${at}' --columns id,status --apply`
+        expect(yield* run(line)).toMatchObject(done)
+      }
+      const read = sql`select name, channel, definition from realtime.watched order by channel, name`
+      const before = yield* read
+      for (const statement of [
+        "drop table dropped",
+        "alter table renamed rename to earlier",
+        "alter table moved set schema archive",
+        "alter table swap_a rename to swap_c",
+        "alter table swap_b rename to swap_a",
+        "alter table swap_c rename to swap_b",
+        `alter table "both" rename to "both before"`,
+        `alter table "Odd name" rename to "Odd.name"`,
+        ...["dropped", "renamed", "moved", "both", "Odd name"].map(
+          (name) => `create table "${name}" (id int primary key, status text, secret text)`
+        )
+      ]) {
+        yield* sql.unsafe(statement)
+      }
+      // Of one the new table is watched already, and with fewer columns.
+      yield* run("sql --watch-durable both=changes_5 --shared --columns id --apply")
+      const ill = yield* doctor(url, ...quiet)
+      expect(ill.code).toBe(1)
+      const cures = [...ill.stdout.matchAll(/npx effect-realtime (sql .*--apply)/g)].map(
+        ([, line]) => line!
+      )
+      expect(cures.toSorted()).toEqual(
+        [
+          "sql --watch-durable public.dropped=changes_0 --columns id,status --apply",
+          "sql --unwatch public.earlier=changes_1 --apply",
+          "sql --watch-durable public.renamed=changes_1 --columns id,status --apply",
+          "sql --unwatch archive.moved=changes_2 --apply",
+          "sql --watch-durable public.moved=changes_2 --columns id,status --apply",
+          "sql --unwatch public.swap_b=changes_3 --apply",
+          "sql --watch-durable public.swap_a=changes_3 --columns id,status --apply",
+          "sql --unwatch public.swap_a=changes_4 --apply",
+          "sql --watch-durable public.swap_b=changes_4 --columns id,status --apply",
+          `sql --unwatch 'public."both before"=changes_5' --apply`,
+          `sql --unwatch 'public."Odd.name"=changes_6' --apply`,
+          `sql --watch-durable 'public."Odd name"=changes_6' --columns id,status --apply`
+        ].toSorted()
+      )
+      for (const command of cures) expect(yield* run(command)).toMatchObject(done)
+      const well = yield* doctor(url, ...quiet)
+      expect([well.code, toChange(well.stdout)]).toEqual([0, {}])
+      // The same columns travel as before, and of the one that was watched already no more.
+      const kept = before.find((row) => row["channel"] === "changes_5")!
+      Object(kept["definition"]).columns = ["id"]
+      expect(yield* read).toEqual(before)
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("unwatches a table that is gone also where another one has its name", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const sql = yield* PgClient.PgClient
+      const again = sql`create table orders (id int primary key)`
+      yield* again
+      yield* PgInstaller.watch({ channel: "table_updates_orders", delivery: "durable" })
+      yield* sql`drop table orders`
+      yield* again
+      const { code } = yield* record(["sql", "--unwatch", "orders", "--apply", "--database", url])
+      const well = yield* doctor(url, ...quiet)
+      expect([code, well.code, toChange(well.stdout)]).toEqual([0, 0, {}])
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
   it.live("names an old transaction without its query, and a clock that is off", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase

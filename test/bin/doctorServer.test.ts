@@ -5,6 +5,7 @@ import { Effect, Redacted } from "effect"
 import * as Fs from "node:fs"
 import { missing as noTls, tlsServer } from "../server/support/tlsServer.ts"
 import { ownServer } from "../support/cluster.ts"
+import { execute } from "../support/database.ts"
 import { record } from "./support/run.ts"
 
 interface Found {
@@ -34,6 +35,8 @@ const look = (url: string, check: string) => {
     }
   )
 }
+
+const isLong = process.env["REALTIME_TEST_LONG"] === "1"
 
 const session = (url: string) => PgConnection.make({ url: Redacted.make(url) })
 
@@ -72,7 +75,8 @@ describe("doctor, of a server", () => {
   it.live("primary: names a standby", () =>
     Effect.gen(function* () {
       const server = yield* ownServer()
-      yield* record(["sql", "--apply", "--database", server.url])
+      yield* execute(server.url, "create table orders (id int primary key)")
+      yield* record(["sql", "--watch-durable", "orders", "--apply", "--database", server.url])
       expect(yield* look(server.url, "primary")).toMatchObject({ code: 0 })
       yield* server.stop("fast")
       Fs.writeFileSync(`${server.dataDirectory}/standby.signal`, "")
@@ -89,6 +93,29 @@ describe("doctor, of a server", () => {
         const refused = yield* record([...args, "--database", server.url])
         expect([refused.code, refused.stdout], args.join(" ")).toEqual([1, ""])
         expect(refused.stderr).toContain("Give the URL of the primary with --database.")
+      }
+      for (const delivery of ["live", "durable"]) {
+        const tail = yield* record(["tail", "a", "--delivery", delivery, "--database", server.url])
+        expect([delivery, tail.code, tail.stdout]).toEqual([delivery, 1, ""])
+        expect(tail.stderr).toContain("Give the URL of the primary with --database.")
+      }
+      const serve = ["serve", "--port", "0", "--allow-all", "--database", server.url]
+      for (const args of [
+        ["--durable", "jobs"],
+        ["--table", "orders"],
+        // What installs nothing waits 10 s for a promotion.
+        ...(isLong
+          ? [
+              ["--live", "news"],
+              ["--table", "orders", "--no-install"]
+            ]
+          : [])
+      ]) {
+        const refused = yield* record([...serve, ...args])
+        expect([refused.code, refused.stdout], args.join(" ")).toEqual([1, ""])
+        expect(refused.stderr).toMatch(
+          /^error: The database is a standby, and a gateway needs the primary: .* Give --database the address of the primary, or a name that leads to it\.\n$/m
+        )
       }
       // LISTEN is refused there, so nothing is found out.
       expect(yield* look(server.url, "listen")).toMatchObject({

@@ -46,13 +46,19 @@ describe("serve", () => {
             void stop
           })
       )
+      const named = yield* serve(["--durable", "jobs", "--allow-all", "--name", "web-7"])
+      yield* hear(yield* clientOf(named.address), "jobs")
       const [status, metrics] = yield* get(`${address}/metrics`)
       expect(status).toBe(200)
-      expect(metrics).toMatch(/^effect_realtime_sessions \d+$/m)
-      const named = yield* serve(["--durable", "jobs", "--allow-all", "--name", "web-7"])
+      // Of this gateway alone: the other one is a process of its own.
+      for (const line of ["sessions 1", "subscriptions 2", "events_out_total 2", "link_up 1"]) {
+        expect(metrics.split("\n")).toContain(`effect_realtime_${line}`)
+      }
       const { stdout } = yield* record(["status", "--json", "--database", url])
-      const { nodes } = JSON.parse(stdout) as { readonly nodes: ReadonlyArray<{ node: string }> }
-      expect(nodes.map(({ node }) => node)).toContain("web-7")
+      const { nodes } = JSON.parse(stdout) as {
+        readonly nodes: ReadonlyArray<{ readonly node: string; readonly subscriptions: number }>
+      }
+      expect(nodes.find(({ node }) => node === "web-7")).toMatchObject({ subscriptions: 1 })
       yield* named.signal
       yield* gateway.signal
       expect(yield* gateway.ended).toMatchObject({
@@ -309,7 +315,7 @@ describe("a fault of what serve is given", () => {
         "REALTIME_PORT: 99999 is no port. Give one from 1 to 65535"
       )
       expect(yield* refused(["--live", "news"], { REALTIME_READ: "everyone" })).toBe(
-        'REALTIME_READ: "everyone" does not fit. It must be any or signed-in.'
+        'REALTIME_READ: "everyone" does not fit. It must be any or signed-in; a claim is a rule of the file that --config names.'
       )
       expect(yield* refused(["--live", "news"], { REALTIME_ALLOW_ALL: "maybe" })).toContain(
         'REALTIME_ALLOW_ALL: "maybe" does not fit. It must be true or false.'

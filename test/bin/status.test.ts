@@ -6,11 +6,13 @@ import { randomBytes } from "node:crypto"
 import * as Os from "node:os"
 import * as Channel from "../../src/Channel.ts"
 import { readDurable } from "../../src/internal/cursorText.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
 import { layerInstalled, publish } from "../server/support/durable.ts"
 import { execute, serverUrl, TestDatabase } from "../support/database.ts"
 import { addressOf, httpServer } from "../support/httpServer.ts"
 import { connect } from "../support/wire.ts"
+import { serve } from "./support/gateway.ts"
 import { recorded } from "./support/guide.ts"
 import { record, start } from "./support/run.ts"
 
@@ -80,7 +82,45 @@ const twoLooks = (end: string, args: ReadonlyArray<string>, isTerminal: boolean)
     return lines
   })
 
+/** What moves a cursor, clears a screen, turns the direction of a text, or begins a line. */
+const hostile = "a\u001b[2Jb\u009b31mc\u202ed\ne\u0007"
+const harmless = "a\\u001b[2Jb\\u009b31mc\\u202ed\\u000ae\\u0007"
+
 describe("status", () => {
+  it.live("sends no code of a name to a terminal, and none of an error or of doctor", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const sql = yield* PgClient.PgClient
+      yield* serve(["--durable", "jobs", "--allow-all", "--name", hostile])
+      yield* sql`insert into realtime.consumers (name, channel, cursor) values (${hostile}, ${hostile}, 'none')`
+      const database = ["--database", url]
+      const plain = yield* record(["status", ...database])
+      expect([plain.code, plain.stderr]).toEqual([0, ""])
+      const of = (start: string) =>
+        plain.stdout.split("\n").filter((line) => line.trimStart().startsWith(start))
+      expect(of(`${harmless}  ready`)).toHaveLength(1)
+      expect(of(`${harmless}  ${harmless}`)).toHaveLength(1)
+      const json = yield* record(["status", "--json", ...database])
+      expect(JSON.parse(json.stdout)).toMatchObject({
+        nodes: [{ node: hostile }],
+        consumers: [{ name: hostile, channel: hostile }]
+      })
+      // A table, and an error of PostgreSQL.
+      yield* sql.unsafe(`create table "${hostile}" (id int primary key)`)
+      yield* PgInstaller.watch({ channel: "jobs", table: hostile, delivery: "durable" })
+      yield* sql.unsafe(`alter table "${hostile}" disable trigger all`)
+      const doctor = yield* record(["doctor", ...database])
+      expect(doctor.stdout).toContain(harmless)
+      const gone = new URL(url)
+      gone.pathname = `/${encodeURIComponent(hostile)}`
+      const refused = yield* record(["publish", "jobs", "1", "--database", gone.href])
+      expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("a\\u001b[2Jb")])
+      for (const { stderr, stdout } of [plain, json, doctor, refused]) {
+        expect(`${stdout}${stderr}`.replaceAll("\n", "")).not.toMatch(/[\p{Cc}\u202e]/u)
+      }
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+
   it.live("prints the nodes, the outbox and the consumers with the rights of a node", () =>
     Effect.gen(function* () {
       const node = yield* roleName

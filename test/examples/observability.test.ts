@@ -214,10 +214,19 @@ describe("the recipes", () => {
   it.live("plain.ts answers with the metrics of the process", () =>
     Effect.gen(function* () {
       const url = yield* listening(plain)
-      yield* Layer.build(app)
-      const answer = yield* Effect.promise(() => fetch(`${url}/metrics`))
-      expect(answer.headers.get("content-type")).toBe("text/plain; version=0.0.4")
-      expect(yield* Effect.promise(() => answer.text())).toMatch(/^effect_realtime_sessions \d+$/m)
+      const node = yield* Layer.build(app)
+      const answer = Effect.promise(() => fetch(`${url}/metrics`))
+      expect((yield* answer).headers.get("content-type")).toBe("text/plain; version=0.0.4")
+      const sessions = Effect.flatMap(answer, (response) =>
+        Effect.promise(async () => {
+          const [, count] = /^effect_realtime_sessions (\d+)$/m.exec(await response.text())!
+          return Number(count)
+        })
+      )
+      // The recipe shows the whole process, and other tests run in it.
+      const before = yield* sessions
+      yield* greet(Context.get(node, Address).ws)
+      expect(yield* sessions).toBe(before + 1)
     }).pipe(Effect.scoped)
   )
 

@@ -1,8 +1,19 @@
 /** The connection to a real NATS server: its start, its loss, its limits and its rights. */
 import { describe, expect, it } from "@effect/vitest"
-import { nkeyAuthenticator, nkeys } from "@nats-io/transport-node"
-import { Effect, Fiber, Logger, Metric, Redacted, Scheduler, Stream, SubscriptionRef } from "effect"
+import { connect, nkeyAuthenticator, nkeys } from "@nats-io/transport-node"
+import {
+  Effect,
+  Exit,
+  Fiber,
+  Logger,
+  Metric,
+  Redacted,
+  Scheduler,
+  Stream,
+  SubscriptionRef
+} from "effect"
 import * as Fs from "node:fs"
+import { echoes, type Refusals } from "../../src/nats/internal/proof.ts"
 import * as NatsConnection from "../../src/nats/NatsConnection.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
 import { certificates, credentials, hasOpenssl } from "../support/natsProofs.ts"
@@ -158,6 +169,37 @@ describe.skipIf(executablePath === undefined)("NatsConnection", () => {
       expect(heard.filter((count) => count !== 1)).toEqual([])
       // The fiber of the connection yields after each of its operations.
     }).pipe(Effect.scoped, Effect.provideService(Scheduler.MaxOpsBeforeYield, 3))
+  )
+
+  it.live("hears what follows where a part above it throws", () =>
+    Effect.gen(function* () {
+      const server = yield* natsServer()
+      const connection = yield* NatsConnection.make({ servers: server.address })
+      const states: Array<"up" | "down"> = []
+      yield* SubscriptionRef.changes(connection.state).pipe(
+        Stream.runForEach((state) => Effect.sync(() => states.push(state))),
+        Effect.forkScoped({ startImmediately: true })
+      )
+      yield* connection.subscribe("a.bad", () => {
+        throw new Error("no such text")
+      })
+      const got = yield* texts(connection, "a.b")
+      for (const subject of ["a.b", "a.bad", "a.b"]) connection.publish(subject, subject)
+      expect(yield* connection.flush(1000)).toBe(true)
+      expect(got).toEqual(["a.b", "a.b"])
+      expect(states).toEqual(["up"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("proves nothing on a connection that closes as the proof begins", () =>
+    Effect.gen(function* () {
+      const server = yield* natsServer()
+      const library = yield* Effect.promise(() => connect({ servers: server.address }))
+      yield* Effect.promise(() => library.close())
+      const refusals: Refusals = new Set()
+      expect(yield* Effect.exit(echoes(library, ["a.b"], refusals))).toEqual(Exit.void)
+      expect(refusals.size).toBe(0)
+    }).pipe(Effect.scoped)
   )
 
   it.live("proves its rights, and names the operation and the subject that it may not use", () =>

@@ -78,6 +78,34 @@ export const suite = <E>(
         expect([yield* take(first, 1), yield* take(second, 1)]).toEqual([["x"], ["x"]])
       }))
 
+    test("a listener that throws receives lost, and goes on like the others", ({ send }) =>
+      Effect.gen(function* () {
+        const source = yield* NotificationSource
+        const heard: Array<Heard> = []
+        yield* source.listen("orders", (payload) => {
+          if (payload === "bad") throw new Error("no such order")
+          heard.push(payload)
+        })
+        const queue = yield* listenTo(source, "orders")
+        for (const payload of ["one", "bad", "two"]) yield* send("orders", payload)
+        expect(yield* take(queue, 3)).toEqual(["one", "bad", "two"])
+        expect(heard).toEqual(["one", lost, "two"])
+      }))
+
+    test("a listener that throws at a loss keeps it from no other", (hands) =>
+      Effect.gen(function* () {
+        const source = yield* NotificationSource
+        yield* source.listen("orders", (heard) => {
+          if (heard === lost) throw new Error("no loss is known here")
+        })
+        const queue = yield* listenTo(source, "orders")
+        yield* cutAndNotice(hands)
+        yield* hands.heal
+        expect(yield* take(queue, 1)).toEqual([lost])
+        yield* hands.send("orders", "after")
+        expect(yield* take(queue, 1)).toEqual(["after"])
+      }))
+
     test("a listener goes on receiving after another listener left", ({ send }) =>
       Effect.gen(function* () {
         const source = yield* NotificationSource

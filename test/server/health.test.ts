@@ -5,7 +5,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Layer, Redacted, Schema, SubscriptionRef } from "effect"
+import { Context, Effect, Layer, Logger, Redacted, Schema, SubscriptionRef } from "effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import { createServer } from "node:http"
 import { health as healthOf } from "../../examples/operations/plain.ts"
@@ -30,6 +30,7 @@ import { addressOf, httpServer } from "../support/httpServer.ts"
 import { executablePath, natsServer } from "../support/natsServer.ts"
 import { until } from "../support/until.ts"
 import { greet } from "../support/wire.ts"
+import { apart, untilHolds } from "./support/series.ts"
 
 const Live = Channel.make("live", Schema.Unknown)
 const Kept = Channel.make("kept", Schema.Unknown, { delivery: "durable" })
@@ -39,10 +40,14 @@ const channels = [Live, Kept, Moves]
 const backoff = { initial: 10, cap: 50, resetAfter: 30_000 }
 const beat = { heartbeat: "200 millis", heartbeatTimeout: "200 millis" } as const
 
-/** A node with its database at that port, and the answers of its health. */
+/**
+ * A node with its database at that port, and the answers of its health. `direct`: the way of its link and of its
+ * reader, where it is another one.
+ */
 const node = (
   database: string,
-  bus: Layer.Layer<NodeBus, unknown, NotificationSource | PgClient.PgClient>
+  bus: Layer.Layer<NodeBus, unknown, NotificationSource | PgClient.PgClient>,
+  direct = database
 ) =>
   Layer.build(
     HttpRouter.serve(
@@ -56,8 +61,8 @@ const node = (
       Layer.provide(Realtime.layer()),
       Layer.provideMerge(bus),
       Layer.provide([
-        PgNotificationSource.layer({ backoff, ...beat }),
-        OutboxReader.layer({ backoff, ...beat })
+        PgNotificationSource.layer({ backoff, ...beat, listenUrl: Redacted.make(direct) }),
+        OutboxReader.layer({ backoff, ...beat, readUrl: Redacted.make(direct) })
       ]),
       Layer.provide(PgClient.layer({ url: Redacted.make(database), connectTimeout: "1 second" }))
     )
@@ -215,5 +220,122 @@ describe("The health of a node", () => {
         yield* Effect.promise(() => server.drain())
         expect(yield* health).toEqual(away)
       }).pipe(Effect.scoped)
+  )
+})
+
+describe("While the bus alone is away", () => {
+  const quick = { heartbeatInterval: 200, silentAfter: 600, batchWindow: 10 } as const
+
+  /** The lines of the log that say that something is lost or back. */
+  const logged = () => {
+    const lines: Array<string> = []
+    const layer = Logger.layer([
+      Logger.make(({ logLevel, message }) => {
+        if (logLevel === "Warn" || logLevel === "Info") {
+          lines.push(`${logLevel} ${[message].flat().join(" ")}`)
+        }
+      })
+    ])
+    return { layer, of: (start: string) => lines.filter((line) => line.startsWith(start)), lines }
+  }
+
+  const present = { link_up: 1, reader_up: 1 }
+
+  it.live("a node whose pool is away is ready, and says what the bus cannot do", () => {
+    const { layer, lines, of } = logged()
+    return apart(
+      Effect.gen(function* () {
+        const { url } = yield* installedDatabase
+        const way = yield* databaseHop(url)
+        const { becomes, health } = yield* node(way.url, PgNodeBus.layer(quick), url)
+        yield* becomes(...ready)
+        yield* untilHolds({ ...present, bus_up: 1 })
+        way.silence()
+        way.cut()
+        yield* untilHolds({ ...present, bus_up: 0, bus_nodes: 0 })
+        expect(yield* health).toEqual(ready)
+        expect(of("Warn The bus does not deliver")).toEqual([
+          expect.stringMatching(
+            /^Warn The bus does not deliver: this node cannot send its heartbeats: ./
+          )
+        ])
+        expect(of("Warn The link")).toEqual([])
+        expect(of("Warn The reader")).toEqual([])
+        way.heal()
+        yield* untilHolds({ ...present, bus_up: 1 })
+        yield* until(() => of("Info The bus delivers").length > 0)
+        expect(of("Info The bus delivers")).toHaveLength(1)
+        expect(yield* health).toEqual(ready)
+        void lines
+      }).pipe(Effect.scoped)
+    ).pipe(Effect.provide(layer))
+  })
+
+  const nats = (server: { readonly address: string }, login = {}) =>
+    NatsBus.layer(quick).pipe(
+      Layer.provide(
+        NatsConnection.layer({
+          servers: server.address,
+          backoff,
+          heartbeatInterval: 100,
+          heartbeatTimeout: 1000,
+          ...login
+        })
+      )
+    )
+
+  it.live.skipIf(executablePath === undefined)(
+    "a node without NATS is ready, and says so of both",
+    () => {
+      const { layer, of } = logged()
+      return apart(
+        Effect.gen(function* () {
+          const { url } = yield* installedDatabase
+          const server = yield* natsServer()
+          const { becomes, health } = yield* node(url, nats(server))
+          yield* becomes(...ready)
+          yield* untilHolds({ ...present, bus_up: 1, nats_up: 1 })
+          yield* server.stop
+          yield* untilHolds({ ...present, bus_up: 0, nats_up: 0 })
+          expect(yield* health).toEqual(ready)
+          yield* until(() => of("Warn The bus").length > 0 && of("Warn The connection").length > 0)
+          expect(of("Warn The bus")).toEqual([
+            "Warn The bus does not deliver: its connection is down. The line about the link to PostgreSQL, or about NATS, says why"
+          ])
+          yield* server.start
+          yield* untilHolds({ ...present, bus_up: 1, nats_up: 1, nats_reconnects_total: 1 })
+          yield* until(() => of("Info The bus delivers").length > 0)
+          for (const what of ["Warn The connection", "Info The connection", "Info The bus"]) {
+            expect(of(what), what).toHaveLength(1)
+          }
+        }).pipe(Effect.scoped)
+      ).pipe(Effect.provide(layer))
+    }
+  )
+
+  it.live.skipIf(executablePath === undefined)(
+    "a node whose account in NATS may hear nothing any more is ready, and says why",
+    () => {
+      const { layer, of } = logged()
+      const users = (rights: string) =>
+        `authorization { users = [{ user: "ann", password: "word"${rights} }] }`
+      return apart(
+        Effect.gen(function* () {
+          const { url } = yield* installedDatabase
+          const server = yield* natsServer(users(""))
+          const login = { user: "ann", password: Redacted.make("word") }
+          const { becomes, health } = yield* node(url, nats(server, login))
+          yield* becomes(...ready)
+          yield* untilHolds({ ...present, bus_up: 1, nats_up: 1 })
+          yield* server.reload(users(', permissions: { subscribe: { deny: "effect_realtime.>" } }'))
+          yield* until(() => of("Warn The bus does not deliver: it has a connection").length > 0)
+          yield* untilHolds({ ...present, bus_up: 0, nats_up: 1 })
+          expect(yield* health).toEqual(ready)
+          expect(of("Warn The account of this node in NATS may not subscribe")).toHaveLength(1)
+          yield* server.reload(users(""))
+          yield* untilHolds({ ...present, bus_up: 1, nats_up: 1 })
+        }).pipe(Effect.scoped)
+      ).pipe(Effect.provide(layer))
+    }
   )
 })

@@ -249,9 +249,19 @@ describe("the metrics of a node", () => {
         const least = secondsSince(written)
         const lags = yield* untilScraped((series) => series["consumer_lag_seconds"]! > 0.05)
         holdsBetween(lags, "consumer_lag_seconds", least, secondsSince(published))
+        holds(lags, {
+          'leases_held{lease="consumer"}': 1,
+          'leases_taken_total{lease="consumer"}': 1,
+          'leases_held{lease="reader"}': 0
+        })
         yield* Deferred.succeed(held, undefined)
         yield* untilScraped((series) => series["consumer_lag_seconds"] === 0)
         yield* Fiber.interrupt(fiber)
+        holds(yield* scrape, {
+          'leases_held{lease="consumer"}': 0,
+          'leases_taken_total{lease="consumer"}': 1,
+          'lease_renewals_failed_total{lease="consumer"}': 0
+        })
       }).pipe(Effect.scoped, Effect.provide(app))
     )
   )

@@ -15,6 +15,7 @@ import { apart, scrape } from "./support/series.ts"
 
 const Live = Channel.make("live", Schema.Finite)
 const Log = Channel.make("log", Schema.Finite, { delivery: "durable" })
+const Calm = Channel.make("calm", Schema.Finite, { delivery: "durable" })
 const Things = Channel.table("things", Schema.Struct({ id: Schema.Int, owner: Schema.String }), {
   key: "id",
   filter: ["owner"]
@@ -24,7 +25,7 @@ const Things = Channel.table("things", Schema.Struct({ id: Schema.Int, owner: Sc
 const instead = new Map<string, string>()
 
 const options: IdentityOptions<string> = {
-  channels: [Live, Log, Things],
+  channels: [Live, Log, Calm, Things],
   authenticate: ({ token = "" }) => Effect.succeed({ identity: token }),
   authorize: ({ channel, identity }) =>
     Effect.succeed(
@@ -132,5 +133,40 @@ describe("a count by reason", () => {
         expect(yield* scrape).toMatchObject({ 'gaps_total{reason="source"}': 2 })
       }).pipe(Effect.scoped, Effect.provide(layer))
     )
+  )
+
+  it.effect(
+    "has a gap of each subscription when messages were pruned while the reader was away",
+    () =>
+      apart(
+        Effect.gen(function* () {
+          const visitors = [yield* visit({ token: "ann" }), yield* visit({ token: "bob" })]
+          for (const visitor of visitors) visitor.send({ type: "subscribe", id: 1, channel: "log" })
+          visitors[0]!.send({ type: "subscribe", id: 2, channel: "calm" })
+          yield* settle
+          const outbox = yield* MemoryOutbox.MemoryOutbox
+          yield* Realtime.publish(Log, 1)
+          yield* settle
+          for (let n = 0; n < 3; n++) {
+            yield* outbox.lose
+            yield* settle
+            yield* Realtime.publish(Log, 2)
+            // With the third loss nothing is pruned.
+            if (n < 2) yield* outbox.prune
+            yield* outbox.restore
+            yield* settle
+          }
+          // Nobody knows of which channels the messages were.
+          expect(visitors.map((visitor) => visitor.of("gap").map(({ reason }) => reason))).toEqual([
+            ["retention", "retention", "retention", "retention"],
+            ["retention", "retention"]
+          ])
+          expect(yield* scrape).toMatchObject({
+            'gaps_total{reason="retention"}': 6,
+            'gaps_total{reason="source"}': 0,
+            'resets_total{reason="retention"}': 0
+          })
+        }).pipe(Effect.scoped, Effect.provide(layer))
+      )
   )
 })

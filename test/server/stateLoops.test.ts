@@ -230,4 +230,26 @@ describe("A state", () => {
       })
     )
   )
+
+  it.effect("that a client asked for is rejected as its subscription ends: for now", () =>
+    world(({ faults, rows }) =>
+      Effect.gen(function* () {
+        const { visitor } = yield* follow
+        const gate = yield* Deferred.make<void, ReplayError>()
+        faults.gate = Deferred.await(gate)
+        yield* rows.truncate(Orders)
+        yield* settle
+        visitor.send({ type: "state", id: 2, channel })
+        yield* settle
+        yield* Deferred.fail(gate, new ReplayError({ channel, cause: new Error("a broken disk") }))
+        yield* settle
+        // A client takes the first of the two for the end of its rows if that says never.
+        const ended = { code: "server/overloaded", retry: "later" }
+        expect(visitor.frames.slice(-2)).toMatchObject([
+          { type: "error", id: 2, ...ended },
+          { type: "ended", channel, ...ended }
+        ])
+      })
+    )
+  )
 })

@@ -1,6 +1,5 @@
 /** `doctor` looks at what realtime needs of a database, changes nothing, and says what to change. */
 import * as PgClient from "@effect/sql-pg/PgClient"
-import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -11,7 +10,7 @@ import { failedBy, layerDatabase, sentenceOf } from "../shared/database.ts"
 import { definitionsFlag, definitionsOf } from "../shared/definitions.ts"
 import { CommandFailed, exitCodes } from "../shared/exit.ts"
 import { databaseFlag, durationFlag, listenFlag, schemaFlag, switchFlag } from "../shared/flags.ts"
-import { lineOf, printable } from "../shared/printable.ts"
+import { say } from "../shared/output.ts"
 import { styles } from "../shared/styles.ts"
 import { connectionChecks } from "./doctor/connectionChecks.ts"
 import { installChecks } from "./doctor/installChecks.ts"
@@ -40,13 +39,13 @@ const printer = (json: boolean) =>
     const paint = { ok: green, fix: red, skipped: dim, unknown: yellow }
     return ({ check, cure, lines = [], status, text }: Found) =>
       json
-        ? lineOf({ check, status, text, cure, ...(lines.length === 0 ? {} : { lines }) })
+        ? [JSON.stringify({ check, status, text, cure, ...(lines.length === 0 ? {} : { lines }) })]
         : [
-            `${paint[status](marks[status])}  ${bold(check.padEnd(width))}  ${printable(text)}`,
+            `${paint[status](marks[status])}  ${bold(check.padEnd(width))}  ${text}`,
             ...[...(cure === undefined ? [] : [cure]), ...lines].map(
-              (line) => `${" ".repeat(width + 7)}${printable(line)}`
+              (line) => `${" ".repeat(width + 7)}${line}`
             )
-          ].join("\n")
+          ]
   })
 
 interface Server {
@@ -85,7 +84,7 @@ const conclude = Effect.fnUntraced(function* (all: ReadonlyArray<Found>, json: b
       code: exitCodes.blind
     })
   }
-  if (!json) yield* Console.log("All is well.")
+  if (!json) yield* say("All is well.")
 })
 
 export const doctorCommand = Command.make(
@@ -118,7 +117,7 @@ export const doctorCommand = Command.make(
     const tell = (check: string, verdict: Verdict) => {
       const found = { check, ...verdict }
       all.push(found)
-      return Console.log(print(found))
+      return say(...print(found))
     }
     yield* Effect.gen(function* () {
       const pool = yield* PgClient.PgClient

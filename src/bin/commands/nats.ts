@@ -1,5 +1,4 @@
 /** `nats` prints what the account of a node may do in NATS, as a block of the server's configuration. */
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
@@ -7,6 +6,7 @@ import * as Flag from "effect/cli/Flag"
 import { permissionsOf, rootFault, usualRoot } from "../../nats/internal/subjects.ts"
 import { wrongUsage } from "../shared/exit.ts"
 import { schemaFlag } from "../shared/flags.ts"
+import { say } from "../shared/output.ts"
 
 const flags = {
   schema: schemaFlag,
@@ -34,10 +34,12 @@ export const natsCommand = Command.make(
     const { publish, subscribe } = permissionsOf(of)
     const list = (subjects: ReadonlyArray<string>) =>
       subjects.map((subject) => JSON.stringify(subject)).join(", ")
-    yield* Console.log(`permissions: {
-  publish: { allow: [${list(publish)}] }
-  subscribe: { allow: [${list(subscribe)}] }
-}`)
+    yield* say(
+      "permissions: {",
+      `  publish: { allow: [${list(publish)}] }`,
+      `  subscribe: { allow: [${list(subscribe)}] }`,
+      "}"
+    )
   })
 ).pipe(
   Command.withDescription(

@@ -3,7 +3,6 @@
  * stdin. The outbox checks a durable payload, the definition of the channel every one.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
@@ -29,6 +28,7 @@ import { inDatabase, sentenceOf } from "../shared/database.ts"
 import { definitionsFlag } from "../shared/definitions.ts"
 import { failed, wrongUsage } from "../shared/exit.ts"
 import { databaseFlag, schemaFlag, switchFlag } from "../shared/flags.ts"
+import { say } from "../shared/output.ts"
 import { progress } from "../shared/progress.ts"
 
 /** The text as it travels: PostgreSQL keeps the spelling, and a line feed would end a frame. */
@@ -127,11 +127,11 @@ export const publishCommand = Command.make(
           )
         )
         yield* counting.end
-        return yield* Console.log(`published ${count} to ${name} (${chosen.delivery})`)
+        return yield* say(`published ${count} to ${name} (${chosen.delivery})`)
       }
       const text = Option.isSome(payload) ? payload.value : yield* whole
       yield* send(chosen, yield* checkedText(chosen, text, "The payload"), key)
-      yield* Console.log(`published to ${name} (${chosen.delivery})`)
+      yield* say(`published to ${name} (${chosen.delivery})`)
     },
     (effect, given) => inDatabase(given)(effect)
   )

@@ -1,5 +1,4 @@
 /** `serve` runs the gateway: a node that needs no code. */
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Command from "effect/cli/Command"
@@ -10,6 +9,7 @@ import { settings } from "../gateway/settings.ts"
 import { warnOfUnknown } from "../gateway/variables.ts"
 import { failedBy } from "../shared/database.ts"
 import { failed, serverUntilSignal, wrongUsage } from "../shared/exit.ts"
+import { say } from "../shared/output.ts"
 import { flagsOf, type FlagValues, spelledOf, valuesOf } from "../shared/setting.ts"
 
 /** The part with the server, which the help of all commands does not wait for. */
@@ -94,7 +94,7 @@ export const serveCommand = Command.make(
             (sentence === undefined ? failedBy(schema)(error) : failed(sentence))
           )
         }),
-        Effect.flatMap((url) => Console.log(`ready ${url}`))
+        Effect.flatMap((url) => say(`ready ${url}`))
       )
       return yield* Effect.never
     },

@@ -3,7 +3,6 @@
  * migrations; with `--apply` it runs it. `PgInstaller` has the SQL.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
-import * as Console from "effect/Console"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -17,6 +16,7 @@ import { failedBy, layerDatabase } from "../shared/database.ts"
 import { definitionsFlag, tablesOf } from "../shared/definitions.ts"
 import { wrongUsage } from "../shared/exit.ts"
 import { databaseFlag, durationFlag, schemaFlag, switchFlag } from "../shared/flags.ts"
+import { hand, say } from "../shared/output.ts"
 import { tableFlags, tableOf, watchesOf } from "./sql/tableFlags.ts"
 
 const maxMessages = Flag.String("max-messages").pipe(
@@ -24,7 +24,7 @@ const maxMessages = Flag.String("max-messages").pipe(
   Flag.withDescription("About how many are kept at most (default: as it is; no bound)"),
   Flag.filter(
     (text) => /^([1-9]\d{0,14}|none)$/.test(text),
-    (text) => `--max-messages is a number from 1 on, or none, not "${text}".`
+    () => "a whole number from 1 on, or none"
   ),
   Flag.map((text) => (text === "none" ? null : Number(text)))
 )
@@ -156,7 +156,7 @@ export const sqlCommand = Command.make(
         try: work.text,
         catch: (error) => wrongUsage((error as Error).message)
       })
-      return yield* Console.log(text.replace(/\n$/, ""))
+      return yield* hand(text.replace(/\n$/, ""))
     }
     if (Option.isNone(database)) {
       return yield* wrongUsage("--apply needs a database: give --database, or set DATABASE_URL.")
@@ -165,7 +165,7 @@ export const sqlCommand = Command.make(
     yield* Effect.flatMap(PgClient.PgClient, (sql) =>
       sql.withTransaction(Effect.forEach(work.steps, ([, step]) => step, { discard: true }))
     ).pipe(
-      Effect.andThen(Effect.forEach(work.steps, ([done]) => Console.log(done), { discard: true })),
+      Effect.andThen(Effect.forEach(work.steps, ([done]) => say(done), { discard: true })),
       Effect.provide(layerDatabase({ database: database.value, schema })),
       Effect.mapError(failedBy(schema))
     )

@@ -4,6 +4,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { channelArgument, deliveryFlag } from "../shared/channels.ts"
 import { definitionsFlag } from "../shared/definitions.ts"
+import { pathFlag } from "../shared/pathFlag.ts"
 import { databaseFlag, listenFlag, schemaFlag, switchFlag } from "../shared/flags.ts"
 
 /** The part with the hub, which the help of all commands does not wait for. */
@@ -20,7 +21,7 @@ export const tailCommand = Command.make(
       ),
       Flag.optional
     ),
-    cursorFile: Flag.String("cursor-file").pipe(
+    cursorFile: pathFlag("cursor-file").pipe(
       Flag.withMetavar("<path>"),
       Flag.withDescription("Keep the cursor in this file, and go on from there the next time"),
       Flag.optional
@@ -30,7 +31,7 @@ export const tailCommand = Command.make(
       Flag.withDescription("End after so many events and gaps"),
       Flag.filter(
         (count) => count > 0,
-        (count) => `--limit is a number from 1 on, not ${count}.`
+        () => "a whole number from 1 on"
       ),
       Flag.optional
     ),

@@ -1,5 +1,5 @@
 /** What the HTTP server of the gateway answers: its health and its metrics, without names or errors. */
-import * as Effect from "effect/Effect"
+import type * as Context from "effect/Context"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import type { RequestListener } from "node:http"
 import { health } from "../../internal/defaults.ts"
@@ -15,10 +15,11 @@ const inJson = ({ body, status }: HealthAnswer) => ({
   body: JSON.stringify(body)
 })
 
-const metrics = () => ({
+/** The registry is that of the program, in which its parts count. */
+const metricsOf = (context: Context.Context<never>) => () => ({
   status: 200,
   type: "text/plain; version=0.0.4; charset=utf-8",
-  body: Effect.runSync(PrometheusMetrics.format())
+  body: PrometheusMetrics.formatUnsafe(context)
 })
 
 /**
@@ -26,13 +27,17 @@ const metrics = () => ({
  * 200 while the process runs; `/metrics` in the text format of Prometheus; a request at the path of the
  * WebSocket with 426.
  */
-export const answers = (isReady: () => boolean, socketPath: string): RequestListener => {
+export const answers = (
+  isReady: () => boolean,
+  socketPath: string,
+  context: Context.Context<never>
+): RequestListener => {
   const ready = () => inJson(readiness(isReady()))
   const live = () => inJson(liveness)
   const routes = new Map([
     [path, ready],
     [`${path}/live`, live],
-    ["/metrics", metrics]
+    ["/metrics", metricsOf(context)]
   ])
   const answer = (method: string | undefined, url: string) => {
     const at = url.split("?")[0]!

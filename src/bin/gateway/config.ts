@@ -21,7 +21,13 @@ const Claim = Schema.Struct({
 )
 
 /** Which clients may do something: all, those with a valid token, or those with a claim. */
-export const Access = Schema.Union([Schema.Literals(["any", "signed-in"]), Claim])
+export const Access = Schema.Union([
+  Schema.Literal("any"),
+  Schema.Literal("signed-in"),
+  Claim
+]).annotate({
+  message: `Expected "any" | "signed-in", or a claim such as { "claim": "team", "param": "id" } or { "claim": "team", "column": "team" }`
+})
 
 /** Which clients may do something. */
 export type Access = typeof Access.Type
@@ -108,7 +114,9 @@ export const Config = Schema.Struct({
   /** The path of the WebSocket. */
   path: Schema.optionalKey(Schema.TemplateLiteral(["/", Schema.String])),
   origins: Schema.optionalKey(
-    Schema.Union([Schema.Literal("any"), Schema.Array(Schema.NonEmptyString)])
+    Schema.Union([Schema.Literal("any"), Schema.Array(Schema.NonEmptyString)]).annotate({
+      message: 'Expected "any", or a list of origins such as ["https://app.example.com"]'
+    })
   ),
   trustProxy: Schema.optionalKey(Schema.Int),
   /** The name of this node, which no other node has. */
@@ -150,15 +158,26 @@ const issuesOf = SchemaIssue.makeFormatterStandardSchemaV1({
         : SchemaIssue.defaultLeafHook(issue)
 })
 
+/** What a value must be, in our words for those of its Schema. */
+const inWords: ReadonlyMap<string, string> = new Map([
+  ["number", "a whole number"],
+  ["boolean", "true or false"],
+  ["string", "a text"],
+  ["a value with a length of at least 1", "a text that is not empty"],
+  ["a valid Duration string", 'a duration such as "30 seconds"'],
+  ["a string that will be decoded as a Duration", 'a duration such as "30 seconds"'],
+  ["a string matching template literal parts", 'a path such as "/realtime"']
+])
+
 /** Each fault with its place, such as `channels.news.raed is not a known key`. */
 const faultsOf = (issue: SchemaIssue.Issue): string =>
   issuesOf(issue)
-    .issues.map(({ message, path }) =>
-      `${(path ?? []).map(String).join(".") || "it"} ${message}`.replace(
-        " Expected ",
-        " should be "
-      )
-    )
+    .issues.map(({ message, path }) => {
+      const [, expected] = /^Expected ([^]*)$/.exec(message) ?? []
+      const text =
+        expected === undefined ? message : `should be ${inWords.get(expected) ?? expected}`
+      return `${(path ?? []).map(String).join(".") || "it"} ${text}`
+    })
     .join("; ")
 
 /** Says what is wrong with the text, and where. */

@@ -56,8 +56,9 @@ const checked = <A>(make: () => A): Effect.Effect<A, unknown> =>
 /** Listens, and closes with the scope. */
 const listen = (config: Joined, isReady: () => boolean) =>
   Effect.gen(function* () {
+    const context = yield* Effect.context<never>()
     const http = yield* Effect.acquireRelease(
-      Effect.sync(() => createServer(answers(isReady, pathOf(config)))),
+      Effect.sync(() => createServer(answers(isReady, pathOf(config), context))),
       (http) =>
         Effect.callback<void>((done) => {
           http.close(() => done(Effect.void))

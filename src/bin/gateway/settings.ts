@@ -9,6 +9,7 @@ import { usual } from "../../server/internal/sql/schemaName.ts"
 import { natsSettings } from "../shared/nats.ts"
 import {
   database,
+  file,
   lasting,
   secret,
   type Setting,
@@ -23,7 +24,7 @@ const isOpen = ["any", "signed-in"] as const
 
 /** The settings, in the order of the help. */
 export const settings: ReadonlyArray<Setting> = [
-  text("config", "<file>", {
+  file("config", {
     key: "none",
     what: "A file of JSON, whose keys are in the guide to the gateway"
   }),

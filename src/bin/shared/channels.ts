@@ -33,7 +33,8 @@ export const channelArgument = Argument.String("channel").pipe(
   Argument.withDescription("The name of the channel, e.g. table_updates_orders"),
   Argument.filter(
     (name) => channelNameFault(name) === undefined,
-    (name) => `The channel name "${name.slice(0, 80)}" ${channelNameFault(name)}.`
+    (name) =>
+      `The channel name ${JSON.stringify(name.slice(0, 80))} ${channelNameFault(name)}. A name has 1-63 of A-Z a-z 0-9 _ . : -, and does not begin with "realtime:".`
   )
 )
 

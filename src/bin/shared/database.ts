@@ -5,7 +5,11 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import { isSqlError } from "effect/sql/SqlError"
 import { errorText } from "../../internal/errorText.ts"
-import { explained, ListenNotDelivered } from "../../server/internal/link/databaseRefusal.ts"
+import {
+  explained,
+  ListenNotDelivered,
+  NotPrimary
+} from "../../server/internal/link/databaseRefusal.ts"
 import {
   isForbidden,
   isMissing,
@@ -42,6 +46,7 @@ export const undelivered =
 /** A sentence for the user, with the cure where one is known. */
 export const sentenceOf = (error: unknown, schema: string): string => {
   if (error instanceof ListenNotDelivered) return undelivered
+  if (error instanceof NotPrimary) return standby
   if (error instanceof Error) {
     const { _tag, cause, servers } = error as { _tag?: unknown; cause?: unknown; servers?: unknown }
     const at = Array.isArray(servers) ? servers.join(", ") : ""

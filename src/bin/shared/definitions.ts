@@ -6,9 +6,10 @@ import { pathToFileURL } from "node:url"
 import type * as Channel from "../../Channel.ts"
 import { errorText } from "../../internal/errorText.ts"
 import { type CommandFailed, wrongUsage } from "./exit.ts"
+import { pathFlag } from "./pathFlag.ts"
 
 /** The modules, which are imported. */
-export const definitionsFlag = Flag.String("definitions").pipe(
+export const definitionsFlag = pathFlag("definitions").pipe(
   Flag.withMetavar("<module>"),
   Flag.withDescription(
     "A module that exports definitions of channels, e.g. ./channels.js; may be given several times"

@@ -2,19 +2,22 @@
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Flag from "effect/cli/Flag"
 import { schemaNameFault, usual } from "../../server/internal/sql/schemaName.ts"
 import { described, variableOf } from "./setting.ts"
+
+const SchemaName = Schema.NonEmptyString.check(Schema.makeFilter(schemaNameFault))
 
 /** The schema of the objects. */
 export const schemaFlag = Flag.String("schema").pipe(
   Flag.withMetavar("<name>"),
   Flag.withDescription(described("schema", `The schema of the objects, default ${usual}`)),
-  Flag.withFallbackConfig(Config.NonEmptyString(variableOf("schema"))),
   Flag.filter(
     (name) => schemaNameFault(name) === undefined,
     (name) => schemaNameFault(name)!
   ),
+  Flag.withFallbackConfig(Config.schema(SchemaName, variableOf("schema"))),
   Flag.withDefault(usual)
 )
 
@@ -39,7 +42,7 @@ export const durationFlag = (name: string) =>
           Duration.fromInput(text as Duration.Input),
           (duration) => !Duration.isNegative(duration)
         ),
-      (text) => `--${name} is a duration such as "36 hours", not "${text}".`
+      () => 'a duration such as "36 hours"'
     )
   )
 

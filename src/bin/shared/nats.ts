@@ -10,7 +10,7 @@ import type { BusOptions } from "../../server/internal/bus/busOptions.ts"
 import { natsConnection as Defaults } from "../../internal/defaults.ts"
 import { CommandFailed, exitCodes } from "./exit.ts"
 import { missingOf, missingText } from "./peers.ts"
-import { secret, type Setting, several, text } from "./setting.ts"
+import { file, secret, type Setting, several, text } from "./setting.ts"
 
 /** How nodes are joined over NATS, as the gateway's file says it. */
 export interface NatsGiven {
@@ -37,7 +37,7 @@ export const natsSettings: ReadonlyArray<Setting> = [
   text("nats-user", "<name>", { key: "nats.user", what: "The user of a node in NATS" }),
   secret("nats-password", { key: "nats.password", what: "The password of that user" }),
   secret("nats-token", { key: "nats.token", what: "A token in place of a user" }),
-  text("nats-credentials", "<file>", {
+  file("nats-credentials", {
     key: "nats.credentials",
     what: "A .creds file in place of a user"
   }),
@@ -45,9 +45,9 @@ export const natsSettings: ReadonlyArray<Setting> = [
     key: "nats.root",
     what: `What all subjects begin with, default ${Defaults.root}`
   }),
-  text("nats-ca", "<file>", { key: "nats.ca", what: "The authority of the NATS servers, for TLS" }),
-  text("nats-cert", "<file>", { key: "nats.cert", what: "The certificate of a node, for TLS" }),
-  text("nats-key", "<file>", { key: "nats.key", what: "Its private key" })
+  file("nats-ca", { key: "nats.ca", what: "The authority of the NATS servers, for TLS" }),
+  file("nats-cert", { key: "nats.cert", what: "The certificate of a node, for TLS" }),
+  file("nats-key", { key: "nats.key", what: "Its private key" })
 ]
 
 /** NATS is given in part. */

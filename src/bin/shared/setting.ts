@@ -11,7 +11,9 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Flag from "effect/cli/Flag"
+import { wantedOf } from "./errorLines.ts"
 import { type CommandFailed, wrongUsage } from "./exit.ts"
+import { pathFlag } from "./pathFlag.ts"
 
 /** One setting. */
 export interface Setting<A = unknown> {
@@ -82,6 +84,16 @@ export const text = (flag: string, metavar: string, given: SettingGiven): Settin
     raw === "" ? undefined : (raw as string)
   )
 
+/** The path of a file. */
+export const file = (flag: string, given: SettingGiven): Setting<string> =>
+  setting(
+    flag,
+    given,
+    Flag.withMetavar(pathFlag(flag), "<file>"),
+    "a path that is not empty",
+    (raw) => (raw === "" ? undefined : (raw as string))
+  )
+
 /** The URL of a database, which holds a password. */
 export const database = (flag: string, given: SettingGiven): Setting<Redacted.Redacted> => ({
   ...setting(flag, given, Flag.withMetavar(Flag.Redacted(flag), "<url>"), "a URL", (raw) =>
@@ -120,7 +132,7 @@ export const word = <const A extends ReadonlyArray<string>>(
     flag,
     given,
     Flag.withMetavar(Flag.Literals(flag, words), `<${words.join("|")}>`),
-    words.join(" or "),
+    wantedOf(flag, words),
     (raw) => (words.includes(raw as string) ? (raw as A[number]) : undefined)
   )
 

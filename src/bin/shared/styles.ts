@@ -1,8 +1,10 @@
 /** Colours of a terminal. */
+import { own } from "./output.ts"
+
 const styled =
   (code: number, isOn: boolean) =>
   (text: string): string =>
-    isOn ? `\u001b[${code}m${text}\u001b[0m` : text
+    isOn ? `${own(`[${code}m`)}${text}${own("[0m")}` : text
 
 /** Functions that style a text, or leave it as it is. */
 export const styles = (isOn: boolean) => ({

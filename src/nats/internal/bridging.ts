@@ -68,6 +68,8 @@ export const run = (options: BridgingOptions): Effect.Effect<never> => {
 
 const natsIsGone = ({ state }: Sealed): Effect.Effect<void> =>
   SubscriptionRef.changes(state).pipe(
+    // Each attempt to connect may set it again.
+    Stream.changes,
     Stream.switchMap((now) =>
       now === "up" ? Stream.never : Stream.fromEffect(Effect.sleep(withoutNats))
     ),

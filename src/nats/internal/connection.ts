@@ -25,7 +25,7 @@ import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { errorText } from "../../internal/errorText.ts"
 import { tlsCodes } from "../../server/internal/link/databaseRefusal.ts"
-import { Notices } from "../../server/internal/notices.ts"
+import { Defects, Notices } from "../../server/internal/notices.ts"
 import * as metrics from "../../server/internal/metrics.ts"
 import { Outage } from "../../server/internal/outage.ts"
 import { tally } from "../../server/internal/tally.ts"
@@ -133,9 +133,10 @@ export const make = ({
     let unconfirmed = 0
     let confirming = false
 
-    const log = (line: string): void => {
-      runFork(Effect.annotateLogs(Effect.logWarning(line), "component", "effect-realtime nats"))
+    const logged = (line: Effect.Effect<void>): void => {
+      runFork(Effect.annotateLogs(line, "component", "effect-realtime nats"))
     }
+    const defects = new Defects()
 
     /** Subjects whose refusal was logged. */
     const said = new Notices(refusedEvery)
@@ -144,14 +145,20 @@ export const make = ({
       const what = `${error.operation} ${error.subject}`
       if (proving > 0 || said.due(what, clock.currentTimeMillisUnsafe()) === undefined) return
       const operation = error.operation === "publish" ? "publish" : "subscribe"
-      log(new NatsForbidden({ operation, subject: error.subject }).message)
+      logged(Effect.logWarning(new NatsForbidden({ operation, subject: error.subject }).message))
     }
 
     const sub = (to: Library, one: Heard): void => {
       const callback = (error: Error | null, message: { data: Uint8Array; subject: string }) => {
         if (error !== null) return void (one.subscription = undefined)
         const { data, subject } = message
-        if (!isProbe(data)) one.hear(data, subject)
+        if (isProbe(data)) return
+        try {
+          one.hear(data, subject)
+        } catch (defect) {
+          // The library would read nothing more.
+          logged(defects.logged("A part of this node over NATS", defect))
+        }
       }
       try {
         one.subscription = to.subscribe(one.subject, { callback })
@@ -311,15 +318,16 @@ export const make = ({
       )
 
     const prove: Connection["prove"] = (subjects) =>
-      Effect.suspend(() =>
-        present === undefined || subjects.length === 0
+      Effect.suspend(() => {
+        const to = present
+        return to === undefined || subjects.length === 0
           ? Effect.void
           : Effect.acquireUseRelease(
               Effect.sync(() => void proving++),
-              () => echoes(present!, subjects, refusals),
+              () => echoes(to, subjects, refusals),
               () => Effect.sync(() => void proving--)
             )
-      )
+      })
 
     yield* Deferred.await(started)
     const renew = Effect.sync(() => renewing.openUnsafe())

@@ -16,6 +16,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { randomUUID } from "node:crypto"
+import * as Guarded from "../../server/internal/guarded.ts"
 import { isBusChannel } from "../../server/internal/sql/schemaName.ts"
 import {
   type Heard,
@@ -89,6 +90,7 @@ export const make = ({
     const self = randomUUID()
     const startedAt = now()
     const channels = new Map<string, Tracked>()
+    const guarded = yield* Guarded.make<Heard>("effect-realtime nats", lost)
     const state = yield* SubscriptionRef.make<SourceState>(yield* SubscriptionRef.get(inner.state))
     const mode = yield* SubscriptionRef.make<Way | undefined>(undefined)
     let innerUp = false
@@ -100,6 +102,7 @@ export const make = ({
     let isBridge = false
     let steadySince: number | undefined
     let linkedAt = now()
+    let subjects = prefix()
     const caughtUp = yield* LinkMark.make(inner)
 
     const tell = ({ ears }: Tracked, heard: Heard): void => {
@@ -117,8 +120,13 @@ export const make = ({
       channels.delete(channel.name)
       node.remove(channel.name)
     }
+    /** The node asks for it no more: a bridge that answers later does nothing. */
+    const unasked = (channel: Tracked): void => {
+      if ((channels.get(channel.name) ?? channel) === channel) node.remove(channel.name)
+    }
     /** The channel arrives on this way now. */
     const arrive = (channel: Tracked, way: Way): void => {
+      if (way === "own") unasked(channel)
       // A node that leaves the bridge heard nothing meanwhile, also where another bridge has it now.
       if (channel.leaving || (channel.way !== undefined && channel.way !== way)) tell(channel, lost)
       channel.way = way
@@ -156,7 +164,10 @@ export const make = ({
       innerUp = (yield* SubscriptionRef.get(inner.state)) === "up"
       natsUp = (yield* SubscriptionRef.get(sealed.state)) === "up"
       const time = now()
-      const heard = natsUp && !isBridge && node.bridge() !== undefined
+      // What it is fed arrives on the subjects from before: it leaves the bridge, and asks again on the present ones.
+      const moved = subjects !== undefined && subjects !== prefix()
+      subjects = prefix()
+      const heard = natsUp && !isBridge && !moved && node.bridge() !== undefined
       steadySince = heard ? (steadySince ?? time) : undefined
       if (node.linked || !innerUp) linkedAt = time
       const before = yield* SubscriptionRef.get(mode)
@@ -192,11 +203,7 @@ export const make = ({
           const frame = numberedOf(text)
           if (frame !== undefined) node.frame(name, frame)
         })
-        yield* Effect.addFinalizer(() =>
-          Effect.sync(() => {
-            if ((channels.get(name) ?? channel) === channel) node.remove(name)
-          })
-        )
+        yield* Effect.addFinalizer(() => Effect.sync(() => unasked(channel)))
         if (!(yield* sealed.flush(patience)) || channels.get(name) !== channel) return
         if (channel.way === "own") channel.held = []
         node.add(name)
@@ -230,6 +237,7 @@ export const make = ({
             fed = yield* Scope.fork(all)
             yield* feed(channel, fed)
             refused = !isFed()
+            if (refused && own !== undefined) unasked(channel)
             release(channel)
             if (!refused) {
               yield* close(own)
@@ -245,9 +253,11 @@ export const make = ({
               own
             )
             if (isFed()) {
-              // Its link may be behind the bridge.
-              channel.leaving = true
-              yield* caughtUp
+              // Its link may be behind the bridge, also behind one that has answered meanwhile.
+              do {
+                channel.leaving = true
+                yield* caughtUp
+              } while (!channel.leaving)
             }
             arrive(channel, "own")
           }
@@ -292,7 +302,7 @@ export const make = ({
         : Effect.acquireRelease(
             Effect.gen(function* () {
               // The look and the entry are one step, because listeners may come together.
-              const ear: Ear = { hear, ready: Deferred.makeUnsafe(), live: false }
+              const ear: Ear = { hear: guarded(hear), ready: Deferred.makeUnsafe(), live: false }
               let channel = channels.get(name)
               if (channel === undefined) {
                 channel = {

@@ -45,18 +45,23 @@ export const make = (
   }
 
   /** Subscribes to the present subject, and to no other. */
-  const follow = Effect.gen(function* () {
+  const follow = Effect.suspend(() => {
     const subject = subjectNow()
-    if (ear === undefined || subject === undefined || subscribed?.subject === subject) return
-    const before = subscribed
+    if (ear === undefined || subject === undefined || subscribed?.subject === subject) {
+      return Effect.void
+    }
     const { hear, scope } = ear
-    subscribed = { subject, scope: yield* Scope.fork(scope) }
-    yield* Scope.provide(
-      connection.subscribe(subject, (data) => hear(textOf(data))),
-      subscribed.scope
-    )
-    if (before !== undefined) yield* Scope.close(before.scope, Exit.void)
-  })
+    const before = subscribed
+    // In this step, because texts are sent at once.
+    const own = Scope.forkUnsafe(scope)
+    subscribed = { subject, scope: own }
+    return connection
+      .subscribe(subject, (data) => hear(textOf(data)))
+      .pipe(
+        Scope.provide(own),
+        Effect.andThen(before === undefined ? Effect.void : Scope.close(before.scope, Exit.void))
+      )
+  }).pipe(Effect.uninterruptible)
 
   return {
     maxBytes: () => Math.max(1024, Math.min(maxBytes, connection.maxPayload())),

@@ -51,17 +51,16 @@ export const echoes = (
           else if (error === null) heard(subject, message.data)
         }
       })
+    const subscriptions: Array<Subscription> = []
     yield* Effect.acquireRelease(
-      Effect.sync(() => {
-        refusals.add(refused)
-        return subjects.map(subscribed)
-      }),
-      (subscriptions) =>
+      Effect.sync(() => refusals.add(refused)),
+      () =>
         Effect.sync(() => {
           refusals.delete(refused)
           for (const one of subscriptions) if (!one.isClosed()) one.unsubscribe()
         })
     )
+    for (const subject of subjects) subscriptions.push(subscribed(subject))
     for (const subject of subjects) to.publish(subject, text)
     yield* Deferred.await(done).pipe(
       Effect.timeoutOrElse({
@@ -75,4 +74,8 @@ export const echoes = (
         }
       })
     )
-  }).pipe(Effect.scoped)
+  }).pipe(
+    Effect.scoped,
+    // The library throws on a connection that has closed.
+    Effect.catchDefect((defect) => (to.isClosed() ? Effect.void : Effect.die(defect)))
+  )

@@ -65,8 +65,14 @@ describe("the file of the gateway", () => {
         expect(yield* fault({ channels: { news: { raed: "any" } } })).toBe(
           "gateway.json: channels.news.raed is not a known key."
         )
-        expect(yield* fault({ channels: { news: { read: "sometimes" } } })).toContain(
-          'channels.news.read should be "any" | "signed-in"'
+        expect(yield* fault({ channels: { news: { read: "sometimes" } } })).toBe(
+          'gateway.json: channels.news.read should be "any" | "signed-in", or a claim such as { "claim": "team", "param": "id" } or { "claim": "team", "column": "team" }.'
+        )
+        expect(yield* fault({ origins: "here", limits: { drainTimeout: "soon" } })).toBe(
+          'gateway.json: origins should be "any", or a list of origins such as ["https://app.example.com"]; limits.drainTimeout should be a duration such as "30 seconds".'
+        )
+        expect(yield* fault({ path: "realtime", install: "no", host: "" })).toBe(
+          'gateway.json: host should be a text that is not empty; path should be a path such as "/realtime"; install should be true or false.'
         )
         expect(
           yield* fault({ tables: { orders: { read: { claim: "team", equals: "x" } } } })

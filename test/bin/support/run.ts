@@ -6,6 +6,7 @@ import {
   Effect,
   Fiber,
   Layer,
+  Metric,
   Queue,
   type Scope,
   Stdio,
@@ -61,6 +62,8 @@ export const start = (args: ReadonlyArray<string>, options?: Options) =>
         Layer.mergeAll(
           NodeServices.layer,
           Layer.succeed(Console.Console, recording),
+          // As in a process of its own: no series of what else runs here.
+          Layer.succeed(Metric.MetricRegistry, new Map()),
           Layer.succeed(OnSignal, onSignal),
           Layer.succeed(TerminalCapabilities.TerminalCapabilities, {
             canColor: false,

@@ -1,6 +1,6 @@
 /** Listeners of live channels that come together, over plain objects. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Scheduler, Scope, SubscriptionRef } from "effect"
+import { Effect, Exit, Fiber, Scheduler, Scope, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
 import * as LiveSource from "../../../src/nats/internal/liveSource.ts"
 import { bridgeName, numberedText } from "../../../src/nats/internal/liveFrames.ts"
@@ -18,42 +18,65 @@ import { turns } from "../../support/until.ts"
 /** A node, what it listens to on its own link, the failures of its next LISTENs, and what it hears over NATS. */
 const made = Effect.fnUntraced(function* (nats: "up" | "down") {
   const own: Array<Listener> = []
+  const marks: Array<Listener> = []
   const faults: Array<SourceError> = []
   const inner: NotificationSource["Service"] = {
     state: yield* SubscriptionRef.make<SourceState>("up"),
     notify: () => Effect.void,
     checkTable: () => Effect.void,
     refused: Effect.never,
-    listen: (_, hear) =>
+    listen: (name, hear) =>
       Effect.suspend(() => {
         const fault = faults.pop()
         if (fault !== undefined) return Effect.fail(fault)
+        const to = name.startsWith("realtime_mark_") ? marks : own
         return Effect.asVoid(
           Effect.acquireRelease(
-            Effect.sync(() => own.push(hear)),
-            () => Effect.sync(() => own.splice(own.indexOf(hear), 1))
+            Effect.sync(() => to.push(hear)),
+            () => Effect.sync(() => to.splice(to.indexOf(hear), 1))
           )
         )
       })
   }
   const subjects = new Map<string, (text: string) => void>()
+  let asked = false
+  let at = "at"
   const sealed: Sealed = {
     state: yield* SubscriptionRef.make<"up" | "down">(nats),
     identity: () => "database",
-    prefix: () => "at",
+    prefix: () => at,
     maxBytes: () => 65_536,
     again: Effect.void,
     flush: () => Effect.succeed(true),
-    publish: () => false,
-    subscribe: (subject, hear) => Effect.sync(() => void subjects.set(subject, hear))
+    publish: (subject) => {
+      asked ||= subject === `${at}.live.ask`
+      return false
+    },
+    subscribe: (subject, hear) =>
+      Effect.asVoid(
+        Effect.acquireRelease(
+          Effect.sync(() => subjects.set(subject, hear)),
+          () => Effect.sync(() => subjects.delete(subject))
+        )
+      )
   }
   const source = yield* LiveSource.make({ inner, sealed, lease: undefined }).pipe(
     Effect.provideService(Scheduler.MaxOpsBeforeYield, 3)
   )
-  /** The node receives a message on the one subject that begins so. */
+  /** The node receives a message on the one live subject that begins so, if it is subscribed. */
   const receive = (start: string, text: string) =>
-    [...subjects].find(([subject]) => subject.startsWith(start))![1](text)
-  return { source, own, faults, receive }
+    [...subjects].find(([subject]) => subject.startsWith(`${at}.live.${start}`))?.[1](text)
+  /** What a bridge sends. */
+  const bridge = (b: string) => ({
+    beat: () => receive("beat", JSON.stringify({ b, s: {}, u: true })),
+    answer: (number = 0) =>
+      receive("answer.", JSON.stringify({ b, k: 99, s: { orders: [1, number] } })),
+    send: (number: number, payload: string) =>
+      receive("c.", numberedText({ b, listen: 1, number, payload }))
+  })
+  /** The objects of the database are installed anew. */
+  const move = () => void (at = "elsewhere")
+  return { source, own, marks, faults, bridge, move, asked: () => asked }
 })
 
 const settle = Effect.andThen(TestClock.adjust(1), turns(40))
@@ -89,30 +112,120 @@ describe("The source of live channels", () => {
     "a listener receives lost where another bridge has its channel while the node leaves one",
     () =>
       Effect.gen(function* () {
-        const { own, receive, source } = yield* made("up")
+        const { bridge, own, source } = yield* made("up")
         const heard: Array<Heard> = []
         yield* Effect.forkScoped(source.listen("orders", (one) => heard.push(one)))
         yield* settle
-        const beat = (b: string) => receive("at.live.beat", JSON.stringify({ b, s: {}, u: true }))
-        const answer = (b: string) =>
-          receive("at.live.answer.", JSON.stringify({ b, k: 99, s: { orders: [1, 0] } }))
-        const notification = (b: string, payload: string) =>
-          receive("at.live.c.", numberedText({ b, listen: 1, number: 1, payload }))
-        const [one, two] = [bridgeName(1n, "a"), bridgeName(2n, "b")]
-        beat(one)
+        const [one, two] = [bridge(bridgeName(1n, "a")), bridge(bridgeName(2n, "b"))]
+        one.beat()
         yield* TestClock.adjust(200)
-        answer(one)
+        one.answer()
         yield* settle
-        notification(one, "1")
+        one.send(1, "1")
         expect(heard).toEqual(["1"])
         // No beat for more than a second: the node leaves, and its own link does not catch up.
         yield* TestClock.adjust(1500)
         yield* settle
         expect(own.length).toBeGreaterThan(0)
-        beat(two)
-        answer(two)
-        notification(two, "2")
+        two.beat()
+        two.answer()
+        two.send(1, "2")
         expect(heard).toEqual(["1", lost, "2"])
       }).pipe(Effect.scoped)
+  )
+
+  it.effect("a listener receives what follows where the bridge answers as it is refused", () =>
+    Effect.forEach(
+      Array.from({ length: 80 }, (_, turn) => turn),
+      (turn) =>
+        Effect.gen(function* () {
+          const { asked, bridge, marks, own, source } = yield* made("up")
+          const heard: Array<Heard> = []
+          const one = bridge(bridgeName(1n, "a"))
+          /** Time with a beat before it. */
+          const pass = (millis: number) =>
+            Effect.andThen(Effect.sync(one.beat), TestClock.adjust(millis))
+          const listens = turn % 2 === 0
+          if (!listens) yield* pass(100)
+          yield* source
+            .listen("orders", (one) => heard.push(one))
+            .pipe(Effect.provideService(Scheduler.MaxOpsBeforeYield, 3), Effect.forkScoped)
+          yield* turns(40)
+          // Without a bridge the node listens by itself after a second.
+          if (listens) yield* TestClock.adjust(1500)
+          expect(own.length).toBe(listens ? 1 : 0)
+          while (!asked()) yield* pass(100)
+          for (const millis of [500, 500, 500, 400]) yield* pass(millis)
+          // The node refuses the bridge now, 2 s after it has asked.
+          const refusing = yield* Effect.forkScoped(pass(100))
+          yield* turns(10 + turn)
+          one.answer()
+          yield* Fiber.join(refusing)
+          for (const mark of marks) mark("")
+          yield* turns(40)
+          // The database sends it to both, and the bridge to the nodes.
+          for (const hear of own) hear("1")
+          one.send(1, "1")
+          expect(heard.filter((one) => one !== lost)).toEqual(["1"])
+        }).pipe(Effect.scoped),
+      { discard: true }
+    )
+  )
+
+  it.effect("a listener goes on to receive where the subjects of its database change", () =>
+    Effect.gen(function* () {
+      const { bridge, marks, move, source } = yield* made("up")
+      const heard: Array<Heard> = []
+      yield* Effect.forkScoped(source.listen("orders", (one) => heard.push(one)))
+      yield* settle
+      const [one, two] = [bridge(bridgeName(1n, "a")), bridge(bridgeName(2n, "b"))]
+      one.beat()
+      yield* TestClock.adjust(200)
+      one.answer()
+      yield* settle
+      one.send(1, "1")
+      expect(heard).toEqual(["1"])
+      move()
+      yield* TestClock.adjust(200)
+      for (let beat = 0; beat < 20; beat++) {
+        two.beat()
+        two.answer()
+        for (const mark of marks) mark("")
+        yield* TestClock.adjust(100)
+      }
+      two.send(1, "2")
+      expect(heard.filter((one) => one !== lost)).toEqual(["1", "2"])
+      expect(heard[1]).toBe(lost)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a listener receives nothing twice where the node leaves two bridges at once", () =>
+    Effect.gen(function* () {
+      const { bridge, marks, own, source } = yield* made("up")
+      const heard: Array<Heard> = []
+      yield* Effect.forkScoped(source.listen("orders", (one) => heard.push(one)))
+      yield* settle
+      const [one, two] = [bridge(bridgeName(1n, "a")), bridge(bridgeName(2n, "b"))]
+      one.beat()
+      yield* TestClock.adjust(200)
+      one.answer()
+      yield* settle
+      // No beat for more than a second: the node leaves, and sends a mark through the database.
+      yield* TestClock.adjust(1500)
+      yield* settle
+      expect([own.length, marks.length]).toEqual([1, 1])
+      two.beat()
+      two.answer()
+      // The own link is behind: it has the mark, and not what was sent after it.
+      two.send(1, "1")
+      marks[0]!("")
+      yield* settle
+      for (const hear of own) hear("1")
+      two.send(2, "2")
+      for (const mark of marks) mark("")
+      yield* settle
+      for (const hear of own) hear("3")
+      expect(heard).toEqual([lost, "1", lost, "3"])
+    }).pipe(Effect.scoped)
   )
 })

@@ -22,7 +22,7 @@ import { schemaVersion } from "../../../server/internal/sql/schema.ts"
 import { OutdatedInstall } from "../../../server/PgInstaller.ts"
 import { ofSchema } from "../../shared/watchLine.ts"
 import { watchCures } from "./watchCures.ts"
-import { type Check, fix, ok, type Patient, skipped } from "./verdict.ts"
+import { type Check, fix, ok, type Patient, skipped, type Verdict } from "./verdict.ts"
 
 /** Looks only where the objects are, and the role may read them. */
 const whenInstalled =
@@ -108,9 +108,10 @@ const tables: Check = {
       const client = yield* objects(pool)
       const cures = yield* watchCures(pool, schema)
       const found = [
-        ...(yield* troubles(client)).map((one) =>
-          fix(troubleText(one), cures.of(one.channel, one.rel, one.trouble))
-        ),
+        ...(yield* troubles(client)).map((one): Verdict => {
+          const { cure, lines } = cures.of(one.channel, one.rel, one.trouble)
+          return { status: "fix", text: troubleText(one), cure, lines }
+        }),
         ...(yield* unrouted(client)).map((one) =>
           fix(
             unroutedText(one),

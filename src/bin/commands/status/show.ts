@@ -1,7 +1,6 @@
 /** Looks once, or again and again, and prints what was seen. */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Clock from "effect/Clock"
-import * as Console from "effect/Console"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -14,6 +13,7 @@ import { inDatabase, type Place, sentenceOf } from "../../shared/database.ts"
 import { type NatsGiven, natsSettings, overNats } from "../../shared/nats.ts"
 import { type FlagValues, spelledOf, valuesOf } from "../../shared/setting.ts"
 import { untilSignal } from "../../shared/exit.ts"
+import { own, say, tell } from "../../shared/output.ts"
 import { styles } from "../../shared/styles.ts"
 import { looking, type Over, type Seen } from "./look.ts"
 import { linesOf } from "./text.ts"
@@ -35,15 +35,16 @@ const printer = ({ json, watch }: ShowOptions) =>
     return (seen: Seen): Effect.Effect<void> => {
       if (json) {
         return Effect.flatMap(Clock.currentTimeMillis, (now) =>
-          Console.log(JSON.stringify({ at: new Date(now).toISOString(), ...seen }))
+          say(JSON.stringify({ at: new Date(now).toISOString(), ...seen }))
         )
       }
       const lines = linesOf(seen, style)
       if (watch && canAnimate) {
         // From the top, each line over the one before, and then nothing.
-        return Console.log(`\u001b[H${lines.map((line) => `${line}\u001b[K\n`).join("")}\u001b[J`)
+        const [first = "", ...rest] = lines.map((line) => `${line}${own("[K")}`)
+        return say(`${own("[H")}${first}`, ...rest, own("[J"))
       }
-      return Console.log([...lines, ...(watch ? [""] : [])].join("\n"))
+      return say(...lines, ...(watch ? [""] : []))
     }
   })
 
@@ -81,7 +82,7 @@ export const show = (given: ShowOptions) =>
     yield* print(first)
     const again = Effect.flatMap(look, print).pipe(
       // The database may come back.
-      Effect.catch((error) => Console.error(sentenceOf(error, given.schema)))
+      Effect.catch((error) => tell(...sentenceOf(error, given.schema).split("\n")))
     )
     return yield* Effect.forever(Effect.andThen(Effect.sleep(given.interval), again))
   }).pipe(Effect.scoped, inDatabase(given))

@@ -4,7 +4,7 @@
  * Each durable event is printed with the cursor from which the next run goes on. What is no event, such as
  * where it began and where it ended, is on stderr.
  */
-import * as Console from "effect/Console"
+import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
@@ -15,13 +15,14 @@ import * as Stream from "effect/Stream"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import type { RealtimeEvent } from "../../../RealtimeEvent.ts"
 import { parseDurable } from "../../../internal/cursorText.ts"
+import * as NotificationSource from "../../../server/NotificationSource.ts"
 import * as OutboxReader from "../../../server/OutboxReader.ts"
 import * as PgNotificationSource from "../../../server/PgNotificationSource.ts"
 import * as Realtime from "../../../server/Realtime.ts"
 import { type Chosen, choose, withoutDelivery } from "../../shared/channels.ts"
 import { inDatabase, type Place } from "../../shared/database.ts"
 import { failed, untilSignal, wrongUsage } from "../../shared/exit.ts"
-import { lineOf } from "../../shared/printable.ts"
+import { say, tell } from "../../shared/output.ts"
 import { styles } from "../../shared/styles.ts"
 
 interface Given extends Place {
@@ -62,25 +63,32 @@ const layerOneByOne = Layer.effect(
 )
 
 /** A reader that changes nothing in the database, or a link. */
-const layerOf = ({ delivery }: Chosen, schema: string, direct: Redacted.Redacted | undefined) =>
+const layerOf = (
+  { delivery }: Chosen,
+  schema: string,
+  direct: Redacted.Redacted | undefined
+): Layer.Layer<Realtime.Realtime, unknown, PgClient> =>
   delivery === "durable"
     ? Realtime.layerDurable().pipe(
         Layer.provideMerge(layerOneByOne),
         Layer.provide(OutboxReader.layer({ schema, upkeep: false, startPatience, readUrl: direct }))
       )
     : Realtime.layer({ announceSource: false }).pipe(
-        Layer.provide(PgNotificationSource.layer({ startPatience, listenUrl: direct }))
+        Layer.provideMerge(PgNotificationSource.layer({ startPatience, listenUrl: direct }))
       )
 
-/** Events until the reader finds that waiting cannot help. */
+/** Events until the reader or the link finds that waiting cannot help. */
 const itemsOf = ({ channel, routeOf }: Chosen, from: string | undefined) =>
   Stream.unwrap(
     Effect.gen(function* () {
       const reader = yield* Effect.serviceOption(OutboxReader.OutboxReader)
       if (Option.isSome(reader) && routeOf !== undefined) yield* reader.value.routed(routeOf)
+      const source = yield* Effect.serviceOption(NotificationSource.NotificationSource)
       const items = Realtime.batches(channel, { from })
-      if (Option.isNone(reader) || reader.value.refused === undefined) return items
-      return Stream.merge(items, Stream.fromEffect(reader.value.refused))
+      const refused: Effect.Effect<never, unknown> | undefined = Option.isSome(reader)
+        ? reader.value.refused
+        : Option.getOrUndefined(source)?.refused
+      return refused === undefined ? items : Stream.merge(items, Stream.fromEffect(refused))
     })
   )
 
@@ -91,7 +99,7 @@ interface Printed {
 
 const asJson: Printed = {
   event: (event, cursor) =>
-    lineOf(
+    JSON.stringify(
       event._tag === "Gap"
         ? { type: "gap", channel: event.channel, reason: event.reason, cursor }
         : {
@@ -104,7 +112,7 @@ const asJson: Printed = {
             cursor
           }
     ),
-  position: (cursor) => lineOf({ type: "cursor", cursor })
+  position: (cursor) => JSON.stringify({ type: "cursor", cursor })
 }
 
 const pretty = TerminalCapabilities.useSync(({ canColor }): Printed => {
@@ -113,7 +121,7 @@ const pretty = TerminalCapabilities.useSync(({ canColor }): Printed => {
     event: (event) =>
       event._tag === "Gap"
         ? yellow(`gap ${event.reason}: events may be missing here, re-read the state`)
-        : `${dim(event.at.toISOString())}  ${bold(event.id)}  ${lineOf(event.payload)}`,
+        : `${dim(event.at.toISOString())}  ${bold(event.id)}  ${JSON.stringify(event.payload)}`,
     position: () => undefined
   }
 })
@@ -171,7 +179,7 @@ export const follow = Effect.fnUntraced(
     const from = yield* flag === undefined
       ? checkedFrom(kept, `--cursor-file: ${file}`)
       : checkedFrom(flag, "--from")
-    yield* Console.error(`following ${name} (${chosen.delivery})`)
+    yield* tell(`following ${name} (${chosen.delivery})`)
     const { event, position } = given.json ? asJson : yield* pretty
     const at = yield* Ref.make(from)
     let left = Option.getOrElse(given.limit, () => Number.POSITIVE_INFINITY)
@@ -180,11 +188,11 @@ export const follow = Effect.fnUntraced(
       for (const one of batch.events) {
         if (left === 0) return
         left--
-        yield* Console.log(event(one, isDurable ? one.cursor : undefined))
+        yield* say(event(one, isDurable ? one.cursor : undefined))
       }
       if (cursor === undefined) return
       const line = batch.events.length === 0 ? position(cursor) : undefined
-      if (line !== undefined) yield* Console.log(line)
+      if (line !== undefined) yield* say(line)
       yield* Ref.set(at, cursor)
       if (file !== undefined) yield* writeCursor(file, cursor)
     })
@@ -196,7 +204,7 @@ export const follow = Effect.fnUntraced(
       Stream.runDrain,
       Effect.ensuring(
         Effect.flatMap(Ref.get(at), (cursor) =>
-          cursor === undefined ? Effect.void : Console.error(`go on with --from ${cursor}`)
+          cursor === undefined ? Effect.void : tell(`go on with --from ${cursor}`)
         )
       ),
       Effect.provide(layerOf(chosen, given.schema, Option.getOrUndefined(given.listen)))

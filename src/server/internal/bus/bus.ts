@@ -25,6 +25,7 @@ import {
 import * as metrics from "../metrics.ts"
 import { Defects, Notices } from "../notices.ts"
 import { busDropReasons, tally as tallyOfFiber } from "../tally.ts"
+import { sqlMessage } from "../link/sqlState.ts"
 import { Outage } from "../outage.ts"
 import type { BusTimes } from "./busOptions.ts"
 import type { Carrier } from "./carrier.ts"
@@ -106,6 +107,8 @@ export const make = (
     /** Whether it heard one ever, and whether the last one left. */
     let heardOwn = false
     let left = false
+    /** Why the last text did not leave. */
+    let unsent = "it has not read the secret of the database yet"
     let renewedAt = -Infinity
 
     const log = (line: string): void => {
@@ -216,7 +219,10 @@ export const make = (
         const sent = yield* carrier.send(text).pipe(
           Effect.timeout(sendTimeout),
           Effect.as(true),
-          Effect.catch(() => Effect.succeed(false))
+          Effect.catch((error) => {
+            unsent = sqlMessage(error)
+            return Effect.succeed(false)
+          })
         )
         if (!sent) {
           dropped("unsent")
@@ -282,7 +288,9 @@ export const make = (
       })
 
     const unheardLine = `it has a connection, but ${maxUnheard} heartbeats of this node did not return. The node opens another connection`
-    const downLine = "this node cannot send its heartbeats"
+    const lostLine =
+      "its connection is down. The line about the link to PostgreSQL, or about NATS, says why"
+    const unsentLine = () => `this node cannot send its heartbeats: ${unsent}`
 
     const again = Latch.makeUnsafe(false)
     const beating = Effect.gen(function* () {
@@ -294,9 +302,10 @@ export const make = (
 
     const listenToSelf = Effect.gen(function* () {
       if (mono() - heardOwnAt < maxUnheard * times.heartbeat) return
-      const connected = (yield* SubscriptionRef.get(carrier.state)) === "up" && left
-      yield* connected ? become("deaf", unheardLine) : become("down", downLine)
-      if (!connected || mono() - renewedAt < renewEvery) return
+      const connected = (yield* SubscriptionRef.get(carrier.state)) === "up"
+      if (!connected) return yield* become("down", lostLine)
+      yield* left ? become("deaf", unheardLine) : become("down", unsentLine())
+      if (!left || mono() - renewedAt < renewEvery) return
       renewedAt = mono()
       yield* Effect.forkIn(carrier.renew, scope)
     })
@@ -337,7 +346,7 @@ export const make = (
         now === "down"
           ? // None before the first connection.
             heardOwn
-            ? become("down", downLine)
+            ? become("down", lostLine)
             : Effect.void
           : Effect.sync(() => {
               heardOwnAt = mono()

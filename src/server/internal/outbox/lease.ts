@@ -10,6 +10,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -102,12 +103,29 @@ const take = (
       back: `The lease "${name}" can be asked for again`
     })
 
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const ask = () => runFork(statements.take(name, node, incarnation))
+    /** The last request: the database may give the lease to a node that stops meanwhile. */
+    let asked: ReturnType<typeof ask> | undefined
+    yield* Effect.addFinalizer(() =>
+      asked === undefined
+        ? Effect.void
+        : Fiber.join(asked).pipe(
+            Effect.flatMap(({ term }) =>
+              typeof term === "string" ? statements.release(name, incarnation, term) : Effect.void
+            ),
+            Effect.timeoutOption(renewEvery),
+            Effect.ignoreCause
+          )
+    )
+
     /** When the last renewal was sent. */
     let renewedAt = now()
     let term: bigint | undefined
     while (term === undefined) {
       renewedAt = now()
-      const answer = yield* statements.take(name, node, incarnation).pipe(
+      asked = ask()
+      const answer = yield* Fiber.join(asked).pipe(
         Effect.tap(outage.recovered),
         // The reader logs that it has no session.
         Effect.tapError((error) =>
@@ -150,7 +168,7 @@ const take = (
           Effect.map((row) => row["mine"] === true),
           Effect.timeoutOption(left),
           // Without an answer the database may have it as renewed or not.
-          Effect.orElseSucceed(() => Option.none<boolean>())
+          Effect.catchCause(() => Effect.succeed(Option.none<boolean>()))
         )
         if (!Option.getOrElse(answer, () => false)) {
           yield* Metric.update(labelled(metrics.leaseRenewalsFailed), 1)
@@ -160,9 +178,6 @@ const take = (
         pause = Option.isSome(answer) ? renewEvery : retryAfter
       }
     })
-    yield* Effect.addFinalizer(() =>
-      statements.release(...mine).pipe(Effect.timeoutOption(renewEvery), Effect.ignore)
-    )
     yield* renewing.pipe(Effect.andThen(Deferred.succeed(lost, undefined)), Effect.forkScoped)
     return { term, held, lost: Deferred.await(lost) }
   })

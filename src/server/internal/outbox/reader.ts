@@ -62,7 +62,8 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     /** Completes while the reader is up, or fails when waiting does not help. */
     let up = Deferred.makeUnsafe<void, OutboxFault>()
     const tally = yield* tallyOfFiber
-    yield* tally.show("readerUp", () => (SubscriptionRef.getUnsafe(state) === "up" ? 1 : 0))
+    const isUp = () => SubscriptionRef.getUnsafe(state) === "up"
+    yield* tally.show("readerUp", () => (isUp() ? 1 : 0))
     const clock = yield* Clock.Clock
     const seconds = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e9
     let atPresent = seconds()
@@ -71,7 +72,8 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     }
     yield* tally.show("readerLag", () => seconds() - atPresent)
     const oldest = new OldestTransaction(seconds)
-    yield* tally.show("oldestTransaction", () => oldest.age)
+    // While the reader is down it does not see whether the transaction goes on.
+    yield* tally.show("oldestTransaction", () => (isUp() ? oldest.age : 0))
     const lasting: Lasting = {
       feeding: Feeding.none,
       tail: undefined,

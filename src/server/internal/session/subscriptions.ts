@@ -356,25 +356,26 @@ export class Subscriptions {
       if (!this.#held.has(subscription)) return Effect.void
       const { id, key, told, wish } = subscription
       this.unwant(key, id)
-      const left = this.#leave(subscription)
+      const why = endedBy(refused)
+      const left = this.#leave(subscription, why)
       this.#port.context.refused(refused.code)
       const view = told === undefined ? {} : { view: told }
-      this.#port.send({ type: "ended", channel: wish.channel, ...view, ...endedBy(refused) })
+      this.#port.send({ type: "ended", channel: wish.channel, ...view, ...why })
       return left
     })
   }
 
   /** Leaves a view. No event is written after this; the effect closes the scope. */
-  #leave(subscription: Subscription): Effect.Effect<void> {
+  #leave(subscription: Subscription, why?: Refusal): Effect.Effect<void> {
     this.#held.remove(subscription)
-    this.#stop(subscription)
+    this.#stop(subscription, why)
     return Scope.close(subscription.tenure!.scope, Exit.void)
   }
 
-  /** Stops a subscription in this step, and answers the requests for its state. */
-  #stop(subscription: Subscription): void {
+  /** Stops a subscription in this step, and rejects the requests for its state as it ends itself. */
+  #stop(subscription: Subscription, why = unsubscribed): void {
     subscription.moves++
     subscription.leave()
-    for (const id of subscription.takeAsked()) this.#port.refuse(id, unsubscribed)
+    for (const id of subscription.takeAsked()) this.#port.refuse(id, why)
   }
 }

@@ -154,19 +154,29 @@ export const watchStatement = (watch: Watch, schema: string): string => {
 export const unwatchStatement = (target: Target, schema: string): string =>
   `select ${schema}.unwatch(${regclass(target)}, ${literal(target.channel)})`
 
-const ofGone = ({ channel, name, schema }: Target, objects: string): string =>
-  `from ${objects}.watched w where w.channel = ${literal(channel)} and not exists (select from pg_class c where c.oid = w.rel)
-  and to_regclass(format('%I.%I', ${literal(schema)}, ${literal(name)})) is null`
+const ofGone = ({ channel, name, schema }: Target, objects: string): string => {
+  const named = `format('%I.%I', ${literal(schema)}, ${literal(name)})`
+  return `from ${objects}.watched w where w.channel = ${literal(channel)} and not exists (select from pg_class c where c.oid = w.rel)
+  and (to_regclass(${named}) is null or w.name = ${named})`
+}
 
-/** What stops watching a table, also one that was dropped, whose name no regclass has. */
+/** What stops watching a table, also one that was dropped, and whose name another table may have. */
 export const unwatching =
   (target: Target) =>
   (
     client: Pick<SqlClient, "unsafe">,
     schema: string
   ): Effect.Effect<ReadonlyArray<string>, SqlError> =>
-    Effect.map(client.unsafe(`select ${ofGone(target, schema)}`), (gone) => [
-      gone.length === 0
-        ? unwatchStatement(target, schema)
-        : `with gone as (delete ${ofGone(target, schema)} returning w.id) select ${schema}.forget(gone.id) from gone`
-    ])
+    Effect.map(
+      client.unsafe<{ readonly taken: boolean }>(
+        `select to_regclass(format('%I.%I', ${literal(target.schema)}, ${literal(target.name)})) is not null as taken ${ofGone(target, schema)}`
+      ),
+      (gone) => [
+        ...(gone.length === 0
+          ? []
+          : [
+              `with gone as (delete ${ofGone(target, schema)} returning w.id) select ${schema}.forget(gone.id) from gone`
+            ]),
+        ...(gone.every(({ taken }) => taken) ? [unwatchStatement(target, schema)] : [])
+      ]
+    )
