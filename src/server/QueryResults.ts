@@ -194,8 +194,15 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
       const lastWord = (result: Result<A>): Effect.Effect<void> =>
         Effect.ignore(Effect.timeout(publish(result), lastWords))
 
-      const tell = (restore: Restore, result: Result<A>): Effect.Effect<void> =>
-        insist(publish(result)).pipe(
+      const tell = (restore: Restore, result: Result<A>): Effect.Effect<void> => {
+        /** What is being published. */
+        let last = result
+        const insistOn = (next: Result<A>) =>
+          Effect.suspend(() => {
+            last = next
+            return insist(publish(next))
+          })
+        return insistOn(result).pipe(
           Effect.catch((error) =>
             Effect.andThen(
               logged(
@@ -203,14 +210,15 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
                 Cause.fail(error),
                 "Error"
               ),
-              insist(publish({ status: "error", error: result.error ?? failed }))
+              insistOn({ status: "error", error: result.error ?? failed })
             )
           ),
           // The words of `describe` may not fit either.
-          Effect.catch(() => Effect.ignore(insist(publish({ status: "error", error: failed })))),
+          Effect.catch(() => Effect.ignore(insistOn({ status: "error", error: failed }))),
           restore,
-          Effect.onInterrupt(() => lastWord(result))
+          Effect.onInterrupt(() => lastWord(last))
         )
+      }
 
       /** The words for a failure of the query. */
       const described = (error: E): Effect.Effect<unknown> => {

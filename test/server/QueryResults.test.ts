@@ -168,6 +168,30 @@ describe("QueryResults", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.effect(
+    "a result that does not fit its channel is sent as an error when the server closes",
+    () =>
+      Effect.gen(function* () {
+        const source = yield* NotificationSource
+        const memory = yield* MemorySource.MemorySource
+        const told = yield* listenTo(source, "query_results_1")
+        const scope = yield* Scope.make()
+        const context = yield* Layer.build(Layer.fresh(QueryResults.layer)).pipe(
+          Scope.provide(scope)
+        )
+        yield* memory.lose
+        yield* QueryResults.run(Report("1"), Effect.succeed([{ n: 1.5 }])).pipe(
+          Effect.provideContext(context)
+        )
+        yield* TestClock.adjust("1 minute")
+        yield* memory.restore
+        yield* Queue.clear(told)
+        yield* Scope.close(scope, Exit.void)
+        yield* TestClock.adjust(1)
+        expect(yield* Queue.clear(told)).toEqual([expect.stringContaining("failed")])
+      }).pipe(Effect.provide(layer))
+  )
+
   it.live("a client that subscribes later still receives a durable result", () =>
     Effect.gen(function* () {
       const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
