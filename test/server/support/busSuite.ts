@@ -135,7 +135,7 @@ export const suite = (
         two.send("of the one before")
         yield* until(() => kept.length > 2)
         const again = yield* node(world, "two", times)
-        // On a slow machine the one before, which nobody hears, is silent first.
+        // On a slow machine the node finds the one before silent first.
         const changes = () => one.changes.filter((change) => change !== "silent two")
         yield* until(() => changes().length === 3)
         expect(changes()).toEqual(["appeared two", "gone two", "appeared two"])
