@@ -204,7 +204,8 @@ export const make = ({
           if (frame !== undefined) node.frame(name, frame)
         })
         yield* Effect.addFinalizer(() => Effect.sync(() => unasked(channel)))
-        if (!(yield* sealed.flush(patience)) || channels.get(name) !== channel) return
+        const confirmed = yield* sealed.flush(patience)
+        if (!confirmed || channels.get(name) !== channel || prefix() !== at) return
         if (channel.way === "own") channel.held = []
         node.add(name)
         yield* Deferred.await(channel.fed).pipe(

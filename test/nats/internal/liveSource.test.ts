@@ -40,6 +40,7 @@ const made = Effect.fnUntraced(function* (nats: "up" | "down") {
   }
   const subjects = new Map<string, (text: string) => void>()
   let asked = false
+  let flushing = Effect.succeed(true)
   let at = "at"
   const sealed: Sealed = {
     state: yield* SubscriptionRef.make<"up" | "down">(nats),
@@ -47,7 +48,7 @@ const made = Effect.fnUntraced(function* (nats: "up" | "down") {
     prefix: () => at,
     maxBytes: () => 65_536,
     again: Effect.void,
-    flush: () => Effect.succeed(true),
+    flush: () => Effect.suspend(() => flushing),
     publish: (subject) => {
       asked ||= subject === `${at}.live.ask`
       return false
@@ -76,7 +77,9 @@ const made = Effect.fnUntraced(function* (nats: "up" | "down") {
   })
   /** The objects of the database are installed anew. */
   const move = () => void (at = "elsewhere")
-  return { source, own, marks, faults, bridge, move, asked: () => asked }
+  /** So long NATS takes to confirm a subscription. */
+  const slow = (millis: number) => void (flushing = Effect.as(Effect.sleep(millis), true))
+  return { source, own, marks, faults, bridge, move, slow, asked: () => asked }
 })
 
 const settle = Effect.andThen(TestClock.adjust(1), turns(40))
@@ -196,6 +199,30 @@ describe("The source of live channels", () => {
       two.send(1, "2")
       expect(heard.filter((one) => one !== lost)).toEqual(["1", "2"])
       expect(heard[1]).toBe(lost)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a listener is not fed on subjects that change while NATS confirms them", () =>
+    Effect.gen(function* () {
+      const { bridge, move, own, slow, source } = yield* made("up")
+      const heard: Array<Heard> = []
+      const [one, two] = [bridge(bridgeName(1n, "a")), bridge(bridgeName(2n, "b"))]
+      one.beat()
+      yield* TestClock.adjust(100)
+      slow(1800)
+      yield* Effect.forkScoped(source.listen("orders", (one) => heard.push(one)))
+      yield* settle
+      move()
+      yield* TestClock.adjust(200)
+      for (let beat = 0; beat < 20; beat++) {
+        two.beat()
+        two.answer()
+        yield* TestClock.adjust(100)
+      }
+      // The database sends it to both, and the bridge to the nodes.
+      for (const hear of own) hear("1")
+      two.send(1, "1")
+      expect(heard).toEqual(["1"])
     }).pipe(Effect.scoped)
   )
 

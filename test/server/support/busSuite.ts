@@ -135,8 +135,10 @@ export const suite = (
         two.send("of the one before")
         yield* until(() => kept.length > 2)
         const again = yield* node(world, "two", times)
-        yield* until(() => one.changes.length === 3)
-        expect(one.changes).toEqual(["appeared two", "gone two", "appeared two"])
+        // On a slow machine the node finds the one before silent first.
+        const changes = () => one.changes.filter((change) => change !== "silent two")
+        yield* until(() => changes().length === 3)
+        expect(changes()).toEqual(["appeared two", "gone two", "appeared two"])
         for (const text of kept) one.hear(text)
         again.send("of the new one")
         yield* until(() => one.got.length > 0)

@@ -97,7 +97,13 @@ export const make = (
       }).pipe(
         Effect.raceFirst(
           Effect.suspend(() => Deferred.await(linkIsBack)).pipe(
-            Effect.andThen(Effect.fail(new Error("the link was lost, and is back")))
+            Effect.andThen(
+              Effect.suspend(() => {
+                // At once: a heartbeat that is interrupted waits for a dead server.
+                present?.destroy()
+                return Effect.fail(new Error("the link was lost, and is back"))
+              })
+            )
           )
         ),
         Effect.scoped

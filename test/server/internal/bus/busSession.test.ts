@@ -6,6 +6,7 @@ import * as BusSession from "../../../../src/server/internal/bus/busSession.ts"
 import type { SourceState } from "../../../../src/server/NotificationSource.ts"
 import { layerDatabase, TestDatabase } from "../../../support/database.ts"
 import { databaseHop } from "../../../support/hop.ts"
+import { until } from "../../../support/until.ts"
 
 /** A bus whose session is open, with a pool of one connection, which is open too. */
 const make = Effect.gen(function* () {
@@ -47,6 +48,32 @@ describe("The session of the bus", () => {
         expect(Option.isSome(joined)).toBe(true)
       }).pipe(Effect.scoped, Effect.provide(layerDatabase))
   )
+  it.live("opens again at once when the link is back, also while it waits for its heartbeat", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      let waits = true
+      const near = yield* databaseHop(url, () => (data) => {
+        if (waits || !data.includes("select 1")) return
+        waits = true
+        near.silence()
+      })
+      const pool = Context.get(
+        yield* Layer.build(PgClient.layer({ url: Redacted.make(near.url), maxConnections: 1 })),
+        PgClient.PgClient
+      )
+      yield* Effect.addFinalizer(() => Effect.sync(near.cut))
+      waits = false
+      const link = yield* SubscriptionRef.make<SourceState>("up")
+      const notify = yield* BusSession.make(pool, link)
+      yield* until(() => waits)
+      yield* SubscriptionRef.set(link, "down")
+      near.heal()
+      yield* SubscriptionRef.set(link, "up")
+      const sent = yield* Effect.timeoutOption(notify("bus", "new"), "3 seconds")
+      expect(Option.isSome(sent)).toBe(true)
+    }).pipe(Effect.scoped, Effect.provide(layerDatabase))
+  )
+
   it.live("sends the text on which it finds itself dead, once the next session is there", () =>
     Effect.gen(function* () {
       const { near, notify } = yield* make
