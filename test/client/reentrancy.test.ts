@@ -10,6 +10,7 @@ import { Backoff, Channel } from "effect-realtime"
 import {
   Collector,
   createRealtimeClient,
+  History,
   type PlainClient,
   type RealtimeClient
 } from "effect-realtime/client"
@@ -156,4 +157,54 @@ describe("A publish", () => {
       assert.deepStrictEqual(other.pollUnsafe(), Exit.succeed("dropped"))
     })
   )
+})
+
+describe("A Collector", () => {
+  it("goes on for its other subscribers where one leaves twice", async () => {
+    const { client, server } = make()
+    const collector = Collector.make(client, Numbers, { initial: 0, reduce: (_, n) => n })
+    const leave = collector.subscribe(() => {})
+    collector.subscribe(() => {})
+    await untilAsync(() => collector.getSnapshot().status === "live")
+    leave()
+    leave()
+    await pause()
+    server.last.say(FakeSocket.events("numbers", 1, 7))
+    await untilAsync(() => collector.getSnapshot().value === 7)
+    expect(collector.getSnapshot().status).toBe("live")
+  })
+})
+
+describe("A History", () => {
+  it("reads its page after a stop that the client left at once", async () => {
+    const { client, server } = make({ onError: () => client.reconnect() })
+    server.heard = (socket, frame) => {
+      if (frame.type !== "history" || server.sockets.length > 1) server.answer(socket, frame)
+    }
+    const history = History.make(client, Numbers, { onError: () => {} })
+    history.subscribe(() => {})
+    await untilAsync(() => server.sent.some(({ type }) => type === "history"))
+    server.last.drop(4205)
+    await untilAsync(() => history.getSnapshot().status === "live")
+    expect(server.sockets).toHaveLength(2)
+  })
+
+  it("asks for its page again when it is subscribed again after a refusal", async () => {
+    const { client, server } = make()
+    let refuses = true
+    server.heard = (socket, frame) => {
+      if (frame.type !== "history" || !refuses) return server.answer(socket, frame)
+      const { id } = frame
+      socket.say({ type: "error", id, code: "channel/forbidden", message: "No.", retry: "never" })
+    }
+    const history = History.make(client, Numbers, { onError: () => {} })
+    const leave = history.subscribe(() => {})
+    await untilAsync(() => history.getSnapshot().status === "error")
+    leave()
+    await pause()
+    refuses = false
+    history.subscribe(() => {})
+    await untilAsync(() => history.getSnapshot().status === "live")
+    expect(server.sent.filter(({ type }) => type === "history")).toHaveLength(2)
+  })
 })
