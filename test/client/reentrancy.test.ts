@@ -81,8 +81,8 @@ describe("A client that is closed", () => {
   })
 })
 
-describe("A client that a listener connects again while the stop is told", () => {
-  it("keeps what comes then, and what waits to be published", async () => {
+describe("A client that a listener connects again when it hears of a stop", () => {
+  it("tells a later listener nothing of the stop, and publishes what waits", async () => {
     const { client, server } = make()
     const heard: Array<unknown> = []
     const late: Array<unknown> = []

@@ -203,7 +203,7 @@ export const make = (
         const error = tooLarge(message)
         if (error !== undefined) return yield* error
         if (isVolatile) return yield* volatile.publish(channel, json)
-        // In one step, so that an interruption takes it back wherever it comes.
+        // In one step, so that any interruption takes it back.
         return yield* Effect.callback<void, PublishError>((resume) => {
           const added = queue.add(message, resume)
           if (added._tag === "Failure") return resume(added)
