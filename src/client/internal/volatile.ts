@@ -103,7 +103,7 @@ export const make = (connection: Connection, { after }: Time): Volatile => {
         const replaced = newest.get(key)
         // In its place, so that no key waits for longer because it changes.
         newest.set(key, waiting)
-        // Last, because the publisher that is told may publish at once.
+        // Last, because the publisher that hears of it may publish at once.
         replaced?.done(dropped)
         for (const [oldest, { done }] of newest) {
           if (newest.size <= maxKeys) break
