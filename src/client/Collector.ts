@@ -197,7 +197,7 @@ const collect = <S, A>(
       readers++
       start()
       return () => {
-        leave()
+        if (!leave()) return
         readers--
         // After the batch, because there is no position within it to go on from.
         queueMicrotask(() => {

@@ -16,6 +16,7 @@ import { historyLimit } from "../internal/defaults.ts"
 import type { Event } from "../RealtimeEvent.ts"
 import * as Cell from "./internal/cell.ts"
 import type { Status } from "./internal/joinedState.ts"
+import type { SubscribeError } from "./internal/listener.ts"
 import { attempt, report } from "../internal/callbacks.ts"
 import { onceInNextFrame } from "../internal/nextFrame.ts"
 import type { PlainClient } from "./PlainClient.ts"
@@ -195,7 +196,8 @@ export const make = <C extends Any | string>(
       try {
         await page(Math.min(maxLimit, Math.max(limit, events.length)), undefined)
       } catch (error) {
-        isRefused = true
+        // After a stop the client may be connecting again by now.
+        isRefused = (error as SubscribeError)._tag !== "ConnectionStopped"
         tell(error)
       }
       reading = undefined
@@ -303,12 +305,10 @@ export const make = <C extends Any | string>(
     subscribe: (onChange) => {
       const stop = cell.subscribe(onChange)
       readers++
+      if (leave === undefined) isRefused = false
       leave ??= listen()
-      let isOver = false
       return () => {
-        if (isOver) return
-        isOver = true
-        stop()
+        if (!stop()) return
         readers--
         // After the batch, because there is no position within it to go on from.
         queueMicrotask(() => {

@@ -91,14 +91,14 @@ export type Failure = Expired | ConnectionStopped | PayloadTooLarge | Refused
  * @since 0.1.0
  */
 export interface Queued extends Message {
-  /** Waits for the outcome. Interrupting it takes back a message that was never sent. */
-  readonly outcome: Effect.Effect<void, Failure>
   /** Ends it and frees its place; later calls do nothing. */
   readonly settle: (exit: Exit.Exit<void, Failure>) => void
   /** Leaves it in its place, to be given out again. The server has rejected it for now. */
   readonly retry: (refused?: Refused) => void
   /** Ends it with `Expired`. */
   readonly expire: () => void
+  /** Takes it back, unless it was sent. */
+  readonly cancel: () => void
   /** How long it may still wait, in milliseconds. */
   readonly left: () => number
 }
@@ -137,7 +137,7 @@ export interface Options {
 const maxMaxAge = 600_000
 
 /**
- * The queue of one client. All of it is synchronous; only `outcome` waits.
+ * The queue of one client. All of it is synchronous.
  *
  * @category services
  * @since 0.1.0
@@ -145,8 +145,11 @@ const maxMaxAge = 600_000
 export class PublishQueue extends Context.Service<
   PublishQueue,
   {
-    /** Takes a message in at the end. */
-    readonly add: (message: Message) => Exit.Exit<Queued, QueueFull>
+    /** Takes a message in at the end. Calls `onSettled` once, with the outcome. */
+    readonly add: (
+      message: Message,
+      onSettled: (exit: Exit.Exit<void, Failure>) => void
+    ) => Exit.Exit<Queued, QueueFull>
     /** Gives out the oldest message that is not on its way. */
     readonly next: () => Queued | undefined
     /** The connection is gone: all that is on its way is given out again, in order. */
@@ -195,57 +198,42 @@ export const make = (
       }
     }
 
-    const queued = (message: Message): Item => {
-      let exit: Exit.Exit<void, Failure> | undefined
-      let done: (() => void) | undefined
-      // A timer has waited that long, whatever the clock says then.
-      const cancel = after(millis, () => item.expire())
-      const item: Item = {
-        ...message,
-        expiresAt: now() + millis,
-        taken: false,
-        sent: false,
-        refused: undefined,
-        expire: () => {
-          const { channel, refused, sent } = item
-          item.settle(Exit.fail(new Expired({ channel, millis, sent, refused })))
-        },
-        outcome: Effect.callback<void, Failure>((resume) => {
-          done = () => {
-            if (exit !== undefined) resume(exit)
-          }
-          // It may be settled already.
-          done()
-          return Effect.sync(() => {
-            if (!item.sent) item.settle(Exit.void)
-          })
-        }),
-        settle: (outcome) => {
-          if (!items.delete(item)) return
-          bytes -= message.bytes
-          cancel()
-          exit = outcome
-          done?.()
-          settled?.()
-        },
-        retry: (refused) => {
-          item.taken = false
-          item.refused = refused
-        },
-        left: () => item.expiresAt - now()
-      }
-      return item
-    }
-
     return PublishQueue.of({
-      add: (message) => {
+      add: (message, onSettled) => {
         expire()
         const { channel } = message
         const full = (unit: "messages" | "bytes", limit: number) =>
           Exit.fail(new QueueFull({ channel, unit, limit }))
         if (items.size >= maxMessages) return full("messages", maxMessages)
         if (bytes + message.bytes > maxBytes) return full("bytes", maxBytes)
-        const item = queued(message)
+        // A timer has waited that long, whatever the clock says then.
+        const cancel = after(millis, () => item.expire())
+        const item: Item = {
+          ...message,
+          expiresAt: now() + millis,
+          taken: false,
+          sent: false,
+          refused: undefined,
+          expire: () => {
+            const { refused, sent } = item
+            item.settle(Exit.fail(new Expired({ channel, millis, sent, refused })))
+          },
+          settle: (outcome) => {
+            if (!items.delete(item)) return
+            bytes -= message.bytes
+            cancel()
+            onSettled(outcome)
+            settled?.()
+          },
+          retry: (refused) => {
+            item.taken = false
+            item.refused = refused
+          },
+          cancel: () => {
+            if (!item.sent) item.settle(Exit.void)
+          },
+          left: () => item.expiresAt - now()
+        }
         items.add(item)
         bytes += message.bytes
         return Exit.succeed(item)
@@ -263,7 +251,8 @@ export const make = (
         for (const item of items) item.taken = false
       },
       failAll: (error) => {
-        for (const item of items) item.settle(Exit.fail(error))
+        // What is added meanwhile stays.
+        for (const item of Array.from(items)) item.settle(Exit.fail(error))
       },
       onSettled: (listener) => {
         settled = listener

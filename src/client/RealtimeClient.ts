@@ -308,7 +308,8 @@ export const make = (
     const volatile = Volatile.make(connection, time)
     const publisher = Publisher.make(connection, time, queue, ackMillis, volatile)
     const pages = Pages.make(connection, time)
-    // Volatile first, so that a listener may publish as soon as the link is open.
+    // Volatile first, so that a listener may publish as soon as the link is open. The last one is down first, so
+    // that what a listener publishes then waits.
     wings = [volatile, subscriptions, publisher, pages]
     connection.look()
 
@@ -369,7 +370,7 @@ export const make = (
       connection,
       refusedOf,
       enlist: (wing) => {
-        wings = [...wings, wing]
+        wings = [wing, ...wings]
       }
     }
     const rows: RealtimeClient["Service"]["rows"] = (channel, options = {}) =>

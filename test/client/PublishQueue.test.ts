@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Exit, Fiber } from "effect"
+import { Clock, Deferred, Effect, Exit, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import { PublishQueue } from "effect-realtime/client"
 import { sleepy } from "./support/clock.ts"
@@ -10,8 +10,12 @@ const make = (options?: PublishQueue.Options) =>
   Effect.map(PublishQueue.make(options), (queue) => ({
     queue,
     add: (key: string, bytes?: number) => {
-      const added = queue.add(message(key, bytes))
-      return Exit.isSuccess(added) ? added.value : assert.fail(`${key} was not taken`)
+      const done = Deferred.makeUnsafe<void, PublishQueue.Failure>()
+      const added = queue.add(message(key, bytes), (exit) => Deferred.doneUnsafe(done, exit))
+      if (Exit.isFailure(added)) return assert.fail(`${key} was not taken`)
+      const { cancel } = added.value
+      const outcome = Effect.onInterrupt(Deferred.await(done), () => Effect.sync(cancel))
+      return { ...added.value, outcome }
     },
     /** The messages that a client would send now. */
     drain: () => {
@@ -61,10 +65,13 @@ describe("PublishQueue", () => {
       const { add, queue } = yield* make()
       const [first] = Array.from({ length: 1000 }, (_, index) => add(`${index}`))
       const full = new PublishQueue.QueueFull({ channel: "room", unit: "messages", limit: 1000 })
-      assert.deepStrictEqual(queue.add(message("x")), Exit.fail(full))
+      assert.deepStrictEqual(
+        queue.add(message("x"), () => {}),
+        Exit.fail(full)
+      )
       assert.include(full.message, "at most 1000 messages")
       first!.settle(Exit.void)
-      assert.isTrue(Exit.isSuccess(queue.add(message("x"))))
+      assert.isTrue(Exit.isSuccess(queue.add(message("x"), () => {})))
     })
   )
 
@@ -74,7 +81,10 @@ describe("PublishQueue", () => {
       add("a", 1_048_570)
       drain()
       const full = new PublishQueue.QueueFull({ channel: "room", unit: "bytes", limit: 1_048_576 })
-      assert.deepStrictEqual(queue.add(message("b", 7)), Exit.fail(full))
+      assert.deepStrictEqual(
+        queue.add(message("b", 7), () => {}),
+        Exit.fail(full)
+      )
       add("b", 6)
       assert.deepStrictEqual(queue.size(), { messages: 2, bytes: 1_048_576 })
     })
@@ -133,7 +143,7 @@ describe("PublishQueue", () => {
     Effect.gen(function* () {
       const { add, drain, queue } = yield* make({ maxMessages: 1, maxAge: "1 second" })
       add("a")
-      assert.isTrue(Exit.isFailure(queue.add(message("b"))))
+      assert.isTrue(Exit.isFailure(queue.add(message("b"), () => {})))
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(drain(), [])
     })

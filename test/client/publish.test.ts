@@ -414,7 +414,7 @@ describe("RealtimeClient.publish", () => {
     Effect.gen(function* () {
       const server = FakeSocket.make({ auto: true })
       const queue = yield* PublishQueue.make()
-      queue.add({ channel: "room", key: "kept", json: `{"n":7}`, bytes: 7 })
+      queue.add({ channel: "room", key: "kept", json: `{"n":7}`, bytes: 7 }, () => {})
       yield* Layer.build(
         RealtimeClient.layerNoDeps({ url: "ws://host/", webSocket: server.webSocket }).pipe(
           Layer.provide(Layer.succeed(PublishQueue.PublishQueue, queue))

@@ -36,9 +36,12 @@ const listOf = (given: Url): ReadonlyArray<string> => {
 
 /** Fails where an address that does not change cannot be used. */
 export const check = (url: Options["url"]): Effect.Effect<unknown, UrlFailed> =>
-  Effect.try({
-    try: () => typeof url === "function" || listOf(url),
-    catch: (cause) => new UrlFailed({ cause })
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(typeof url === "function" || listOf(url))
+    } catch (cause) {
+      return Effect.fail(new UrlFailed({ cause }))
+    }
   })
 
 export const make = (

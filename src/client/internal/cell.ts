@@ -12,6 +12,8 @@ import { attempt, report } from "../../internal/callbacks.ts"
 
 export interface Cell<in out A> extends Readable<A> {
   readonly set: (value: A) => void
+  /** Gives the way to stop, which says whether it has not been called before. */
+  readonly subscribe: (onChange: () => void) => () => boolean
 }
 
 export const make = <A>(initial: A): Cell<A> => {
@@ -23,7 +25,7 @@ export const make = <A>(initial: A): Cell<A> => {
       // Wrapped, so that one function registered twice is two registrations.
       const listener = () => onChange()
       listeners.add(listener)
-      return () => void listeners.delete(listener)
+      return () => listeners.delete(listener)
     },
     set: (next) => {
       if (next === value) return

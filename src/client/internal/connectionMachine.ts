@@ -390,7 +390,7 @@ export const make = (
             triedAt = now()
             // A healthy session is forgiven what was before it.
             if (now() - openedAt >= resetAfter) failures = refusals = strikes = 0
-            for (const wing of above()) wing.down()
+            for (const wing of above().toReversed()) wing.down()
           }
         }
         enter(mine, { status: "open", ...Reasons.welcomed, session: welcome.session })
@@ -419,6 +419,8 @@ export const make = (
     /** The attempt or the session is over. The next one follows after `delay`, by default as the backoff says. */
     const ended = (code: number, why: Reasons.Because, delay?: number, noRoom = false) => {
       enter(nowhere)
+      // A listener may have closed the client.
+      if (state !== nowhere) return
       because = why
       if (noRoom || ++strikes === maxStrikes) {
         strikes = 0
@@ -445,7 +447,8 @@ export const make = (
     const Stopped = (code: number) => {
       const stopped = Reasons.stopped(code, because)
       enter({ ...nowhere, stopped }, { status: "stopped", ...because, code })
-      for (const wing of above()) wing.end(stopped)
+      // A listener may have left this state: then nothing has stopped.
+      for (const wing of above()) if (state.stopped) wing.end(stopped)
       if (!isClosed) tell(stopped)
     }
 

@@ -105,6 +105,6 @@ export const make = (connection: Connection, { after }: Time): Pages => {
       room = 0
       for (const one of waiting) one.asked = false
     },
-    end: (error) => waiting.forEach(({ end }) => end(Effect.fail(error)))
+    end: (error) => [...waiting].forEach(({ end }) => end(Effect.fail(error)))
   }
 }

@@ -203,9 +203,13 @@ export const make = (
         const error = tooLarge(message)
         if (error !== undefined) return yield* error
         if (isVolatile) return yield* volatile.publish(channel, json)
-        const { outcome } = yield* queue.add(message)
-        moved()
-        return yield* outcome
+        // In one step, so that any interruption takes it back.
+        return yield* Effect.callback<void, PublishError>((resume) => {
+          const added = queue.add(message, resume)
+          if (added._tag === "Failure") return resume(added)
+          moved()
+          return Effect.sync(added.value.cancel)
+        })
       }) as Effect.Effect<Published<Kind>, PublishError>,
     needed: () => queue.size().messages > 0,
     open: ({ limits }) => {

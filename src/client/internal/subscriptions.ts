@@ -36,7 +36,7 @@ interface Share {
   /** The connection is not open. */
   readonly inactive: () => void
   readonly receive: (frame: ChannelFrame) => void
-  /** The connection has stopped; a member that stays is there when it begins again. */
+  /** The connection has stopped, unless a member connects again; one that stays is there when it begins again. */
   readonly stop: (error: SubscribeError) => void
   readonly last: (channel: Any) => RealtimeEvent<unknown> | undefined
 }
@@ -234,10 +234,10 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       for (const member of Array.from(members)) if (members.has(member)) tell(member)
     }
 
-    /** Finds what all members receive before the first one receives it, because a listener may change anything. */
+    /** Finds what all receive before the first one does: a listener may change anything, and close the client. */
     const tell = (find: (member: Member) => Told | undefined) => {
       for (const told of Array.from(members, find)) {
-        if (told === undefined) continue
+        if (told === undefined || connection.stopped()) continue
         const [member, batch, at] = told
         const { listener } = member
         member.away = undefined
@@ -444,6 +444,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       },
       stop: (error) =>
         each((member) => {
+          if (!connection.stopped()) return
           member.away = undefined
           member.listener.onEnd(error)
         }),

@@ -100,13 +100,15 @@ export const make = (connection: Connection, { after }: Time): Volatile => {
         const data = JSON.parse(json)
         const key = `${name} ${latestBy && JSON.stringify(Object(data)[latestBy])}`
         const waiting = { channel: name, data, done: resume }
+        const replaced = newest.get(key)
         // In its place, so that no key waits for longer because it changes.
-        newest.get(key)?.done(dropped)
         newest.set(key, waiting)
+        // Last, because the publisher that hears of it may publish at once.
+        replaced?.done(dropped)
         for (const [oldest, { done }] of newest) {
           if (newest.size <= maxKeys) break
-          done(dropped)
           newest.delete(oldest)
+          done(dropped)
         }
         pump()
         return Effect.sync(() => {

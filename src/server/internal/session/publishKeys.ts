@@ -72,9 +72,11 @@ export class PublishKeys<Outcome> {
     return crossed
   }
 
-  forget(identity: string, channel: string, key: string): void {
+  /** Forgets a publish, but not a later one with the same key. */
+  forget(identity: string, channel: string, key: string, outcome: Outcome): void {
     const keys = this.#identities.get(identity)
-    if (keys !== undefined) this.#delete(keys, `${channel} ${key}`)
+    const name = `${channel} ${key}`
+    if (keys?.get(name)?.outcome === outcome) this.#delete(keys, name)
   }
 
   /** Forgets keys older than `maxPublishKeyAge`. Called from time to time. */

@@ -170,8 +170,8 @@ export const publishOnce = (
     if (outcome === "conflict") return Effect.succeed(conflict)
     if (outcome === undefined) {
       if (now >= due) return Effect.succeed(expired)
-      outcome = Deferred.makeUnsafe<Refusal | undefined>()
-      const crossed = publishKeys.remember(identity, name, key, digest, now, outcome)
+      const made = (outcome = Deferred.makeUnsafe<Refusal | undefined>())
+      const crossed = publishKeys.remember(identity, name, key, digest, now, made)
       if (crossed !== undefined) context.refused(crossed)
       const { delivery } = match
       const publishing = delivery.publish(
@@ -183,8 +183,8 @@ export const publishOnce = (
       // Not on the session's fiber: a client that loses its socket meanwhile retries with the same key,
       // and must find an outcome.
       context.run(
-        send(context, delivery, inTrace(frame, publishing), outcome, due - now, () =>
-          publishKeys.forget(identity, name, key)
+        send(context, delivery, inTrace(frame, publishing), made, due - now, () =>
+          publishKeys.forget(identity, name, key, made)
         )
       )
     }

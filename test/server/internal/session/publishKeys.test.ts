@@ -36,11 +36,20 @@ describe("PublishKeys", () => {
   it("a publish key that failed is forgotten, and forgetting an unknown key changes nothing", () => {
     const keys = new PublishKeys<string>(resolveLimits())
     keys.remember("ann", "moves", "k", one, 0, "on its way")
-    keys.forget("ann", "moves", "k")
-    keys.forget("ann", "moves", "other")
-    keys.forget("nobody", "moves", "k")
+    keys.forget("ann", "moves", "k", "on its way")
+    keys.forget("ann", "moves", "other", "on its way")
+    keys.forget("nobody", "moves", "k", "on its way")
     expect(keys.find("ann", "moves", "k", two, 0)).toBeUndefined()
     expect(keys.size).toBe(0)
+  })
+
+  it("a publish that fails late forgets no retry, which was sent since its own key was dropped", () => {
+    const keys = new PublishKeys<string>(resolveLimits({ maxPublishKeysPerIdentity: 1 }))
+    keys.remember("ann", "moves", "k", one, 0, "on its way")
+    keys.remember("ann", "moves", "other", one, 1, "done")
+    keys.remember("ann", "moves", "k", one, 2, "sent again")
+    keys.forget("ann", "moves", "k", "on its way")
+    expect(keys.find("ann", "moves", "k", one, 3)).toBe("sent again")
   })
 
   it("an identity holds 10,000 publish keys, and one more drops its oldest", () => {
