@@ -96,6 +96,7 @@ export const doctorCommand = Command.make(
       Flag.optional
     ),
     ignore: Flag.Literals("ignore", names).pipe(
+      Flag.withMetavar("<check>"),
       Flag.withDescription("Leave this check out; may be given several times"),
       Flag.atLeast(0)
     ),

@@ -12,7 +12,7 @@ const flags = {
   schema: schemaFlag,
   root: Flag.String("root").pipe(
     Flag.withMetavar("<text>"),
-    Flag.withDescription("What all subjects begin with"),
+    Flag.withDescription(`What all subjects begin with, default ${usualRoot}`),
     Flag.withDefault(usualRoot)
   ),
   identity: Flag.String("identity").pipe(

@@ -32,6 +32,7 @@ const maxMessages = Flag.String("max-messages").pipe(
 const flags = {
   schema: schemaFlag,
   wake: Flag.Literals("wake", ["hybrid", "notify", "poll"]).pipe(
+    Flag.withMetavar("<hybrid|notify|poll>"),
     Flag.withDescription("What wakes the readers (default: as it is; hybrid in a new install)"),
     Flag.optional
   ),
@@ -176,7 +177,10 @@ export const sqlCommand = Command.make(
   ),
   Command.withShortDescription("Install, upgrade and watch tables, as SQL or in a database"),
   Command.withExamples([
-    { command: "effect-realtime sql --watch-durable orders | psql", description: "By psql" },
+    {
+      command: 'effect-realtime sql --watch-durable orders | psql "$DATABASE_URL"',
+      description: "By psql"
+    },
     {
       command: "effect-realtime sql --watch-durable orders --columns id,status --apply",
       description: "In the database of DATABASE_URL"

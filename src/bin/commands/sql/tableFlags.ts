@@ -48,6 +48,7 @@ export const tableFlags = {
     Flag.atLeast(0)
   ),
   level: Flag.Literals("level", ["row", "statement"]).pipe(
+    Flag.withMetavar("<row|statement>"),
     Flag.withDescription("Of the table before it: one trigger for each row, or for each statement"),
     Flag.atLeast(0)
   ),
