@@ -15,7 +15,7 @@ import * as PgInstaller from "../../server/PgInstaller.ts"
 import { failedBy, layerDatabase } from "../shared/database.ts"
 import { definitionsFlag, tablesOf } from "../shared/definitions.ts"
 import { wrongUsage } from "../shared/exit.ts"
-import { databaseFlag, durationFlag, schemaFlag, switchFlag } from "../shared/flags.ts"
+import { databaseFlag, durationFlag, schemaFlag, switchFlag, textFlag } from "../shared/flags.ts"
 import { hand, say } from "../shared/output.ts"
 import { tableFlags, tableOf, watchesOf } from "./sql/tableFlags.ts"
 
@@ -43,12 +43,12 @@ const flags = {
     Flag.optional
   ),
   maxMessages: Flag.optional(maxMessages),
-  nodeRole: Flag.String("node-role").pipe(
+  nodeRole: textFlag("node-role").pipe(
     Flag.withMetavar("<name>"),
     Flag.withDescription("Create and grant the role of the servers"),
     Flag.optional
   ),
-  appRole: Flag.String("app-role").pipe(
+  appRole: textFlag("app-role").pipe(
     Flag.withMetavar("<name>"),
     Flag.withDescription("Create and grant the role of the apps that publish"),
     Flag.optional
