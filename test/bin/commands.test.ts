@@ -50,6 +50,17 @@ describe("the command line", () => {
     })
   )
 
+  it.live("says in the help of each command what the value of each flag is", () =>
+    Effect.gen(function* () {
+      for (const { name } of commands) {
+        const { code, stdout } = yield* record([name, "--help"])
+        expect([code, stdout]).toEqual([0, expect.stringContaining("FLAGS")])
+        // The words of the parser for what has no words of ours.
+        expect(stdout, name).not.toMatch(/--[\w-]+ (?:choice|string|integer|number|file|path)\b/)
+      }
+    })
+  )
+
   it.live("prints completions for each shell", () =>
     Effect.gen(function* () {
       for (const shell of ["bash", "zsh", "fish", "powershell"]) {
@@ -142,6 +153,24 @@ printf '%s ' "\${COMPREPLY[@]}"`
           '--delivery: "volatile" does not fit. It must be live or durable.'
         ],
         ["tail jobs --delivery", "--delivery needs a value: live or durable."],
+        // As of a variable of a shell that has no value.
+        ...[
+          "nats --identity=",
+          "doctor --role=",
+          "publish jobs 1 --key=",
+          "sql --node-role=",
+          "sql --app-role=",
+          "sql --watch orders --columns=",
+          "sql --watch orders --when-insert="
+        ].map((line): readonly [string, string] => [
+          line,
+          `${/--[\w-]+(?==$)/.exec(line)![0]}: "" does not fit. It must be a text that is not empty.`
+        ]),
+        [
+          "tail jobs --cursor-file=",
+          '--cursor-file: "" does not fit. It must be a path that is not empty.'
+        ],
+        ["doctor --ignore", "--ignore needs a value: tls, primary,"],
         ["tail jobs --limit 0", '--limit: "0" does not fit. It must be a whole number from 1 on.'],
         ["tail jobs --limit 1.5", '--limit: "1.5" does not fit. It must be a whole number.'],
         ["sql --level table", '--level: "table" does not fit. It must be row or statement.'],

@@ -9,7 +9,14 @@ import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import { failedBy, layerDatabase, sentenceOf } from "../shared/database.ts"
 import { definitionsFlag, definitionsOf } from "../shared/definitions.ts"
 import { CommandFailed, exitCodes } from "../shared/exit.ts"
-import { databaseFlag, durationFlag, listenFlag, schemaFlag, switchFlag } from "../shared/flags.ts"
+import {
+  databaseFlag,
+  durationFlag,
+  listenFlag,
+  schemaFlag,
+  switchFlag,
+  textFlag
+} from "../shared/flags.ts"
 import { say } from "../shared/output.ts"
 import { styles } from "../shared/styles.ts"
 import { connectionChecks } from "./doctor/connectionChecks.ts"
@@ -90,12 +97,13 @@ const conclude = Effect.fnUntraced(function* (all: ReadonlyArray<Found>, json: b
 export const doctorCommand = Command.make(
   "doctor",
   {
-    role: Flag.String("role").pipe(
+    role: textFlag("role").pipe(
       Flag.withMetavar("<name>"),
       Flag.withDescription("The role of the nodes (default: that of --database)"),
       Flag.optional
     ),
     ignore: Flag.Literals("ignore", names).pipe(
+      Flag.withMetavar("<check>"),
       Flag.withDescription("Leave this check out; may be given several times"),
       Flag.atLeast(0)
     ),

@@ -5,17 +5,17 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { permissionsOf, rootFault, usualRoot } from "../../nats/internal/subjects.ts"
 import { wrongUsage } from "../shared/exit.ts"
-import { schemaFlag } from "../shared/flags.ts"
+import { schemaFlag, textFlag } from "../shared/flags.ts"
 import { say } from "../shared/output.ts"
 
 const flags = {
   schema: schemaFlag,
   root: Flag.String("root").pipe(
     Flag.withMetavar("<text>"),
-    Flag.withDescription("What all subjects begin with"),
+    Flag.withDescription(`What all subjects begin with, default ${usualRoot}`),
     Flag.withDefault(usualRoot)
   ),
-  identity: Flag.String("identity").pipe(
+  identity: textFlag("identity").pipe(
     Flag.withMetavar("<text>"),
     Flag.withDescription(
       "Of the database: select realtime.identity(). Default: every database with a schema of that name"

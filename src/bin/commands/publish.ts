@@ -27,7 +27,7 @@ import {
 import { inDatabase, sentenceOf } from "../shared/database.ts"
 import { definitionsFlag } from "../shared/definitions.ts"
 import { failed, wrongUsage } from "../shared/exit.ts"
-import { databaseFlag, schemaFlag, switchFlag } from "../shared/flags.ts"
+import { databaseFlag, schemaFlag, switchFlag, textFlag } from "../shared/flags.ts"
 import { say } from "../shared/output.ts"
 import { progress } from "../shared/progress.ts"
 
@@ -83,7 +83,7 @@ export const publishCommand = Command.make(
       Argument.withDescription("The payload; without it, or as -, it is read from stdin"),
       Argument.optional
     ),
-    key: Flag.String("key").pipe(
+    key: textFlag("key").pipe(
       Flag.withMetavar("<text>"),
       Flag.withDescription(
         "On a durable channel the same payload with the same key is published once"

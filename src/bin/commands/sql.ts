@@ -15,7 +15,7 @@ import * as PgInstaller from "../../server/PgInstaller.ts"
 import { failedBy, layerDatabase } from "../shared/database.ts"
 import { definitionsFlag, tablesOf } from "../shared/definitions.ts"
 import { wrongUsage } from "../shared/exit.ts"
-import { databaseFlag, durationFlag, schemaFlag, switchFlag } from "../shared/flags.ts"
+import { databaseFlag, durationFlag, schemaFlag, switchFlag, textFlag } from "../shared/flags.ts"
 import { hand, say } from "../shared/output.ts"
 import { tableFlags, tableOf, watchesOf } from "./sql/tableFlags.ts"
 
@@ -32,6 +32,7 @@ const maxMessages = Flag.String("max-messages").pipe(
 const flags = {
   schema: schemaFlag,
   wake: Flag.Literals("wake", ["hybrid", "notify", "poll"]).pipe(
+    Flag.withMetavar("<hybrid|notify|poll>"),
     Flag.withDescription("What wakes the readers (default: as it is; hybrid in a new install)"),
     Flag.optional
   ),
@@ -42,12 +43,12 @@ const flags = {
     Flag.optional
   ),
   maxMessages: Flag.optional(maxMessages),
-  nodeRole: Flag.String("node-role").pipe(
+  nodeRole: textFlag("node-role").pipe(
     Flag.withMetavar("<name>"),
     Flag.withDescription("Create and grant the role of the servers"),
     Flag.optional
   ),
-  appRole: Flag.String("app-role").pipe(
+  appRole: textFlag("app-role").pipe(
     Flag.withMetavar("<name>"),
     Flag.withDescription("Create and grant the role of the apps that publish"),
     Flag.optional
@@ -176,7 +177,10 @@ export const sqlCommand = Command.make(
   ),
   Command.withShortDescription("Install, upgrade and watch tables, as SQL or in a database"),
   Command.withExamples([
-    { command: "effect-realtime sql --watch-durable orders | psql", description: "By psql" },
+    {
+      command: 'effect-realtime sql --watch-durable orders | psql "$DATABASE_URL"',
+      description: "By psql"
+    },
     {
       command: "effect-realtime sql --watch-durable orders --columns id,status --apply",
       description: "In the database of DATABASE_URL"

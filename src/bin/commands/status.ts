@@ -27,7 +27,7 @@ export const statusCommand = Command.make(
   (given) => Effect.flatMap(Effect.promise(load), ({ show }) => show(given))
 ).pipe(
   Command.withDescription(
-    "Print the nodes with their sessions and the lag of their readers, the outbox, and how far each consumer is behind. It asks the nodes over the bus in PostgreSQL, or with --nats over NATS, as a guest that is no node for them, with the rights of a node."
+    "Print the nodes with their sessions and the lag of their readers, the outbox, and how far each consumer is behind. It asks the nodes over the bus in PostgreSQL, or with --nats over NATS, as a guest that is no node for them, with the rights of a node. Secrets have variables and no flags: REALTIME_NATS_PASSWORD, REALTIME_NATS_TOKEN."
   ),
   Command.withShortDescription("Print the nodes, the outbox and the consumers"),
   Command.withExamples([

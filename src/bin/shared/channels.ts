@@ -39,6 +39,7 @@ export const channelArgument = Argument.String("channel").pipe(
 )
 
 export const deliveryFlag = Flag.Literals("delivery", ["live", "durable"]).pipe(
+  Flag.withMetavar("<live|durable>"),
   Flag.withDescription(
     "How the channel is delivered (default: as its definition or its watched table says)"
   ),

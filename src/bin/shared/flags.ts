@@ -25,6 +25,15 @@ export const schemaFlag = Flag.String("schema").pipe(
 export const switchFlag = (name: string, what: string) =>
   Flag.Boolean(name).pipe(Flag.withoutNegation, Flag.withDescription(what), Flag.withDefault(false))
 
+/** A text. An empty one is mostly a variable of a shell without a value. */
+export const textFlag = (name: string) =>
+  Flag.String(name).pipe(
+    Flag.filter(
+      (text) => text !== "",
+      () => "a text that is not empty"
+    )
+  )
+
 /** The URL of the database, which holds a password. */
 export const databaseFlag = Flag.Redacted("database").pipe(
   Flag.withMetavar("<url>"),

@@ -9,17 +9,14 @@ import * as Flag from "effect/cli/Flag"
 import { channelNameFault } from "../../../Protocol.ts"
 import type * as PgInstaller from "../../../server/PgInstaller.ts"
 import { type CommandFailed, wrongUsage } from "../../shared/exit.ts"
+import { textFlag } from "../../shared/flags.ts"
 import { shellWord } from "../../shared/shell.ts"
 import { tableNamed } from "../../shared/tableName.ts"
 
 type TableOptions = Partial<Omit<PgInstaller.Watch, "channel" | "delivery" | "table">>
 
 const text = (name: string, metavar: string, description: string) =>
-  Flag.String(name).pipe(
-    Flag.withMetavar(metavar),
-    Flag.withDescription(description),
-    Flag.atLeast(0)
-  )
+  textFlag(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.atLeast(0))
 
 const yes = (name: string, description: string) =>
   Flag.Boolean(name).pipe(Flag.withoutNegation, Flag.withDescription(description), Flag.atLeast(0))
@@ -48,6 +45,7 @@ export const tableFlags = {
     Flag.atLeast(0)
   ),
   level: Flag.Literals("level", ["row", "statement"]).pipe(
+    Flag.withMetavar("<row|statement>"),
     Flag.withDescription("Of the table before it: one trigger for each row, or for each statement"),
     Flag.atLeast(0)
   ),
