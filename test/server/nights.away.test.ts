@@ -12,8 +12,8 @@ import { TestClock } from "effect/testing"
 import * as NatsBus from "../../src/nats/NatsBus.ts"
 import * as NatsConnection from "../../src/nats/NatsConnection.ts"
 import { address } from "../../src/server/internal/link/pgLink.ts"
-import { NodeBus } from "../../src/server/NodeBus.ts"
-import { NotificationSource } from "../../src/server/NotificationSource.ts"
+import type { NodeBus } from "../../src/server/NodeBus.ts"
+import type { NotificationSource } from "../../src/server/NotificationSource.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgNodeBus from "../../src/server/PgNodeBus.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
@@ -203,7 +203,7 @@ describe.skipIf(executablePath === undefined)(
             }
             yield* quiet
             expect(yield* ups).toEqual(all(0))
-            // Nobody looks at it.
+            // The reader does not see it now.
             expect(yield* scrape).toMatchObject({ oldest_transaction_seconds: 0 })
             for (const part of ["link", "reader", "bus", "nats", "secret"] as const) {
               const [first, ...later] = told(part, "Warn").map(({ at }) => at - lostAt)
