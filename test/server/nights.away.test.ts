@@ -125,7 +125,7 @@ const returns = {
   PostgreSQL: [
     ["nats", ["nats"]],
     ["reader", ["reader"]],
-    ["pool", ["secret", "pruning"]],
+    ["pool", ["secret"]],
     ["link", ["link", "bus"]]
   ],
   NATS: [
@@ -230,18 +230,17 @@ describe.skipIf(executablePath === undefined)(
               back.push(...mended)
             }
             expect(yield* ups).toEqual(all(1))
-            for (const part of Object.keys(parts) as ReadonlyArray<Part>) {
+            for (const part of back) {
               const [line, ...more] = told(part, "Info")
-              expect([line !== undefined, more], part).toEqual([back.includes(part), []])
-              if (line === undefined || part === "pruning") continue
-              const minutes = Math.floor((line.at - told(part, "Warn")[0]!.at) / 60_000)
-              expect(line.text).toContain(
+              expect(more, part).toEqual([])
+              const minutes = Math.floor((line!.at - told(part, "Warn")[0]!.at) / 60_000)
+              expect(line!.text).toContain(
                 `, after ${Math.floor(minutes / 60)} h ${minutes % 60} min`
               )
             }
-            // In the order of the returns.
-            const infos = lines.filter(({ level }) => level === "Info")
-            expect(infos).toHaveLength(back.length)
+            // What the reader does on the pool fails only where the reader is back before it.
+            const infos = lines.filter(({ level }) => level === "Info").length
+            expect(infos - told("pruning", "Info").length).toBe(back.length)
             // No other line.
             expect(lines.filter(({ text }) => !isKnown(text))).toEqual([])
             const series = yield* scrape
