@@ -5,7 +5,7 @@ import { Context, Effect, Exit, Layer, Metric, Schema, Scope, Tracer } from "eff
 import { HttpRouter } from "effect/http"
 import { PrometheusMetrics } from "effect/observability"
 import type { RealtimeClient } from "effect-realtime/client"
-import { execFileSync } from "node:child_process"
+import { execFileSync, spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import { createServer, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -25,8 +25,9 @@ import * as Realtime from "../../src/server/Realtime.ts"
 import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
 import { apart } from "../server/support/series.ts"
 import { Address, address } from "../support/app.ts"
-import { layerInstalledDatabase } from "../support/database.ts"
+import { execute, layerInstalledDatabase, serverUrl, TestDatabase } from "../support/database.ts"
 import { executablePath, prometheus, type Samples } from "../support/prometheus.ts"
+import { temporary } from "../support/temporary.ts"
 import { greet } from "../support/wire.ts"
 
 const root = Path.resolve(import.meta.dirname, "../..")
@@ -70,7 +71,7 @@ const namesIn = (text: string) =>
 const seriesIn = (text: string) => [...text.matchAll(/effect_realtime_\w+/g)].map(([name]) => name)
 
 /** Every node that Prometheus scrapes has this one of its own. */
-const gone = 'up{job="effect-realtime"} == 0'
+const isGone = 'up{job="effect-realtime"} == 0'
 
 const app = HttpRouter.serve(Routes, { disableListenLog: true, disableLogger: true }).pipe(
   Layer.provideMerge(address),
@@ -137,7 +138,7 @@ describe("the documents of metrics", () => {
     ).toEqual([])
   })
 
-  it.each([...queries, ...alerts.filter((expr) => expr !== gone)])(
+  it.each([...queries, ...alerts.filter((expr) => expr !== isGone)])(
     "have a metric for %s",
     (query) => {
       const names = namesIn(query)
@@ -147,12 +148,170 @@ describe("the documents of metrics", () => {
   )
 })
 
+/** The series of a node that is well, as promtool writes them: a value, for 20 minutes. */
+const well: Readonly<Record<string, number>> = {
+  'up{job="effect-realtime"}': 1,
+  effect_realtime_link_up: 1,
+  effect_realtime_reader_up: 1,
+  effect_realtime_bus_up: 1,
+  effect_realtime_reader_lag_seconds: 29,
+  effect_realtime_consumer_lag_seconds: 59,
+  effect_realtime_notification_queue_ratio: 0.5,
+  effect_realtime_oldest_transaction_seconds: 3600
+}
+
+const gone = "_x80"
+const steady = (value: number | string) => (typeof value === "number" ? `${value}x80` : value)
+
+/** The alerts that may fire for the node `a`, by their labels. */
+const firing = {
+  isGone: {
+    alertname: "RealtimeNodeIsGone",
+    severity: "page",
+    instance: "a",
+    job: "effect-realtime"
+  },
+  hearsNothing: { alertname: "RealtimeHearsNoDatabase", severity: "page", instance: "a" },
+  isLate: { alertname: "RealtimeIsLate", severity: "page", instance: "a" },
+  isHeld: { alertname: "RealtimeDatabaseIsHeld", severity: "ticket" },
+  isApart: { alertname: "RealtimeNodesAreApart", severity: "ticket", instance: "a" }
+}
+
+/** A failure of the node `a`, which begins at 0, and the alerts that fire for it after so many minutes. */
+const failures: ReadonlyArray<{
+  readonly what: string
+  readonly series: Readonly<Record<string, number | string>>
+  readonly fires: Readonly<Record<string, ReadonlyArray<(typeof firing)[keyof typeof firing]>>>
+}> = [
+  { what: "all is well", series: {}, fires: { "15m": [] } },
+  {
+    what: "a node is gone",
+    series: {
+      ...Object.fromEntries(Object.keys(well).map((name) => [name, gone])),
+      'up{job="effect-realtime"}': 0
+    },
+    fires: { "45s": [], "15m": [firing.isGone] }
+  },
+  {
+    what: "the link is down",
+    series: { effect_realtime_link_up: 0 },
+    fires: { "45s": [], "15m": [firing.hearsNothing] }
+  },
+  {
+    what: "the link is down for 30 s",
+    series: { effect_realtime_link_up: "1 0 0 1x77" },
+    fires: { "45s": [], "2m": [], "15m": [] }
+  },
+  {
+    what: "a node without a link has a reader that is down",
+    series: { effect_realtime_link_up: gone, effect_realtime_reader_up: 0 },
+    fires: { "15m": [firing.hearsNothing] }
+  },
+  {
+    what: "PostgreSQL is away, and with it the bus",
+    series: {
+      effect_realtime_link_up: 0,
+      effect_realtime_reader_up: 0,
+      effect_realtime_bus_up: 0,
+      effect_realtime_oldest_transaction_seconds: 0
+    },
+    fires: { "15m": [firing.hearsNothing] }
+  },
+  {
+    what: "the reader is late",
+    series: { effect_realtime_reader_lag_seconds: 31 },
+    fires: { "1m45s": [], "15m": [firing.isLate] }
+  },
+  {
+    what: "a consumer is late, of a node without a reader",
+    series: {
+      effect_realtime_reader_lag_seconds: gone,
+      effect_realtime_reader_up: gone,
+      effect_realtime_consumer_lag_seconds: 61
+    },
+    fires: { "1m45s": [], "15m": [firing.isLate] }
+  },
+  {
+    what: "the notification queue fills",
+    series: { effect_realtime_notification_queue_ratio: 0.51 },
+    fires: { "4m45s": [], "15m": [firing.isHeld] }
+  },
+  {
+    what: "a transaction is open for more than an hour",
+    series: { effect_realtime_oldest_transaction_seconds: 3601 },
+    fires: { "4m45s": [], "15m": [firing.isHeld] }
+  },
+  {
+    what: "the bus alone is down",
+    series: { effect_realtime_bus_up: 0 },
+    fires: { "4m45s": [], "15m": [firing.isApart] }
+  },
+  {
+    what: "a node has no bus, no link and no reader",
+    series: {
+      effect_realtime_bus_up: gone,
+      effect_realtime_link_up: gone,
+      effect_realtime_reader_up: gone,
+      effect_realtime_reader_lag_seconds: gone
+    },
+    fires: { "15m": [] }
+  }
+]
+
+/** A test of promtool: a node with a failure, and one that is well. */
+const ruleTest = ({ fires, series, what }: (typeof failures)[number]) => ({
+  name: what,
+  interval: "15s",
+  input_series: ["a", "b"].flatMap((instance) =>
+    Object.entries(instance === "a" ? { ...well, ...series } : well).map(([name, value]) => ({
+      series: name.includes("{")
+        ? name.replace("}", `,instance="${instance}"}`)
+        : `${name}{instance="${instance}"}`,
+      values: steady(value)
+    }))
+  ),
+  promql_expr_test: Object.entries(fires).map(([at, alerts]) => ({
+    expr: 'ALERTS{alertstate="firing"}',
+    eval_time: at,
+    exp_samples: alerts.map((labels) => ({
+      labels: `ALERTS{${Object.entries({ ...labels, alertstate: "firing" })
+        .map(([name, value]) => `${name}="${value}"`)
+        .join(",")}}`,
+      value: 1
+    }))
+  }))
+})
+
 describe.skipIf(executablePath === undefined)("Prometheus", () => {
+  it.live("fires the alert of each failure, after its time, and no other", () =>
+    Effect.gen(function* () {
+      const file = Path.join(yield* temporary, "tests.yml")
+      // YAML reads JSON.
+      Fs.writeFileSync(
+        file,
+        JSON.stringify({
+          rule_files: [Path.join(folder, "alerts.yml")],
+          evaluation_interval: "15s",
+          tests: failures.map(ruleTest)
+        })
+      )
+      const tool = Path.join(Path.dirname(executablePath!), "promtool")
+      const { status, stderr, stdout } = spawnSync(tool, ["test", "rules", file], {
+        encoding: "utf8"
+      })
+      expect([status, stdout + stderr]).toEqual([0, expect.stringContaining("SUCCESS")])
+      const rules = [...read(Path.join(folder, "alerts.yml")).matchAll(/- alert: (\w+)/g)]
+      expect(Object.values(firing).map(({ alertname }) => alertname)).toEqual(
+        rules.map(([, name]) => name)
+      )
+    }).pipe(Effect.scoped)
+  )
+
   it("takes the alerts and the configuration", () => {
     const tool = Path.join(Path.dirname(executablePath!), "promtool")
     const checked = (...args: ReadonlyArray<string>) =>
       execFileSync(tool, ["check", ...args], { cwd: folder, encoding: "utf8" })
-    expect(checked("rules", "alerts.yml")).toContain("SUCCESS: 4 rules found")
+    expect(checked("rules", "alerts.yml")).toContain("SUCCESS: 5 rules found")
     expect(checked("config", "prometheus.yml")).toContain("SUCCESS")
   })
 
@@ -186,15 +345,31 @@ describe.skipIf(executablePath === undefined)("Prometheus", () => {
           }
           expect(empty).toEqual([])
           // An alert has an answer only while it holds, so its series are asked for.
-          expect(alerts[0]).toBe(gone)
+          expect(alerts[0]).toBe(isGone)
           for (const name of alerts.flatMap(seriesIn)) {
             expect(yield* query(name), name).not.toEqual([])
           }
           for (const expr of alerts) expect(yield* query(expr), expr).toEqual([])
+          // PostgreSQL takes no session of the node until it is allowed again.
+          const { name } = Context.get(node, TestDatabase)
+          const allow = (may: boolean) =>
+            execute(serverUrl(), `alter database ${name} allow_connections ${may}`)
+          yield* allow(false)
+          yield* execute(
+            serverUrl(),
+            `select pg_terminate_backend(pid) from pg_stat_activity where datname = '${name}'`
+          )
+          const [, away] = alerts
+          yield* until(away!, isFound)
+          for (const expr of alerts)
+            expect((yield* query(expr)).length > 0, expr).toBe(expr === away)
+          yield* allow(true)
+          yield* until(away!, (samples) => samples.length === 0)
+          for (const expr of alerts) expect(yield* query(expr), expr).toEqual([])
           const types = yield* query('count({__name__=~"effect_realtime_.*"})')
           expect(Number(types[0]?.value[1])).toBeLessThan(500)
           yield* Scope.close(scope, Exit.void)
-          yield* until(gone, isFound)
+          yield* until(isGone, isFound)
         }).pipe(Effect.scoped)
       )
   )

@@ -236,13 +236,13 @@ describe("While the bus alone is away", () => {
         }
       })
     ])
-    return { layer, of: (start: string) => lines.filter((line) => line.startsWith(start)), lines }
+    return { layer, of: (start: string) => lines.filter((line) => line.startsWith(start)) }
   }
 
   const present = { link_up: 1, reader_up: 1 }
 
   it.live("a node whose pool is away is ready, and says what the bus cannot do", () => {
-    const { layer, lines, of } = logged()
+    const { layer, of } = logged()
     return apart(
       Effect.gen(function* () {
         const { url } = yield* installedDatabase
@@ -266,7 +266,6 @@ describe("While the bus alone is away", () => {
         yield* until(() => of("Info The bus delivers").length > 0)
         expect(of("Info The bus delivers")).toHaveLength(1)
         expect(yield* health).toEqual(ready)
-        void lines
       }).pipe(Effect.scoped)
     ).pipe(Effect.provide(layer))
   })

@@ -156,7 +156,7 @@ describe("a count by reason", () => {
             yield* outbox.restore
             yield* settle
           }
-          // Nobody knows of which channels the messages were.
+          // The reader cannot know of which channels the messages were.
           expect(visitors.map((visitor) => visitor.of("gap").map(({ reason }) => reason))).toEqual([
             ["retention", "retention", "retention", "retention"],
             ["retention", "retention"]
