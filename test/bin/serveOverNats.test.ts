@@ -120,7 +120,7 @@ describe.skipIf(executablePath === undefined)("serve over NATS", () => {
       const env = { REALTIME_NATS_TOKEN: "0123456789abcdef" }
       yield* serve([...args.slice(0, -1), guarded.address], env)
       const none = yield* record(["serve", ...args.slice(0, -2), "--nats-user", "a"], {
-        env: { DATABASE_URL: url }
+        env: { DATABASE_URL: url, REALTIME_PORT: "0" }
       })
       expect([none.code, none.stderr]).toEqual([
         64,
