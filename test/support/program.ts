@@ -17,6 +17,17 @@ export interface Program {
 
 const root = join(import.meta.dirname, "../..")
 
+const started = (
+  args: ReadonlyArray<string>,
+  env: NodeJS.ProcessEnv,
+  stdio: StdioOptions
+): ChildProcess =>
+  spawn(process.execPath, ["-C", "@effect-realtime/source", ...args], {
+    cwd: root,
+    env: { ...process.env, ...env },
+    stdio
+  })
+
 /** Runs Node on the sources, from the root of the repository, until the scope ends at the latest. */
 export const sourceProcess = (
   args: ReadonlyArray<string>,
@@ -24,13 +35,7 @@ export const sourceProcess = (
   stdio: StdioOptions
 ): Effect.Effect<ChildProcess, never, Scope.Scope> =>
   Effect.acquireRelease(
-    Effect.sync(() =>
-      spawn(process.execPath, ["-C", "@effect-realtime/source", ...args], {
-        cwd: root,
-        env: { ...process.env, ...env },
-        stdio
-      })
-    ),
+    Effect.sync(() => started(args, env, stdio)),
     (child) => Effect.sync(() => child.kill("SIGKILL"))
   )
 
@@ -40,19 +45,20 @@ export const program = (file: string, setup: object): Effect.Effect<Program, nev
     let child: ChildProcess
     const start = Effect.callback<void>((resume) => {
       let output = ""
-      const started = spawn(process.execPath, ["-C", "@effect-realtime/source", file], {
-        cwd: root,
-        env: { ...process.env, PROGRAM_SETUP: JSON.stringify(setup) },
-        stdio: ["ignore", "pipe", "pipe", "ipc"]
-      })
-      child = started
-      for (const stream of [started.stdout, started.stderr]) {
+      const next = started([file], { PROGRAM_SETUP: JSON.stringify(setup) }, [
+        "ignore",
+        "pipe",
+        "pipe",
+        "ipc"
+      ])
+      child = next
+      for (const stream of [next.stdout, next.stderr]) {
         stream?.on("data", (data: Buffer) => {
           output = (output + data.toString()).slice(-20_000)
         })
       }
-      started.once("message", () => resume(Effect.void))
-      started.once("exit", (code, signal) =>
+      next.once("message", () => resume(Effect.void))
+      next.once("exit", (code, signal) =>
         resume(Effect.die(new Error(`${file} ended with ${String(code ?? signal)}:\n${output}`)))
       )
     })
