@@ -104,11 +104,9 @@ export const make = (
     let messageId = 0
     /** When this node last heard a heartbeat of its own, or got a connection. */
     let heardOwnAt = mono()
-    /** Whether it heard one ever, and whether the last one left. */
+    /** Whether it heard one ever, and why the last one did not leave. */
     let heardOwn = false
-    let left = false
-    /** Why the last text did not leave. */
-    let unsent = "it has not read the secret of the database yet"
+    let unsent: string | undefined
     let renewedAt = -Infinity
 
     const log = (line: string): void => {
@@ -204,11 +202,11 @@ export const make = (
 
     // --- sending -----------------------------------------------------------------------------------
 
-    /** Sends envelopes one after the other; whether all left. */
+    /** Sends envelopes one after the other; why one did not leave. */
     const sendAll = Effect.fnUntraced(function* (parcels: ReadonlyArray<Parcel>) {
       for (const parcel of parcels) {
         const secrets = keys.current()
-        if (secrets === undefined) return false
+        if (secrets === undefined) return "it has not read the secret of the database yet"
         const text = Envelope.seal(secrets, {
           ...parcel,
           sort: isGuest ? "guest" : parcel.sort,
@@ -216,21 +214,18 @@ export const make = (
           counter: counter++,
           time: now()
         })
-        const sent = yield* carrier.send(text).pipe(
+        const why = yield* carrier.send(text).pipe(
           Effect.timeout(sendTimeout),
-          Effect.as(true),
-          Effect.catch((error) => {
-            unsent = sqlMessage(error)
-            return Effect.succeed(false)
-          })
+          Effect.as(undefined),
+          Effect.catch((error) => Effect.succeed(sqlMessage(error)))
         )
-        if (!sent) {
+        if (why !== undefined) {
           dropped("unsent")
-          return false
+          return why
         }
         metrics.busSent.updateUnsafe(1, services)
       }
-      return true
+      return undefined
     })
     const room = () => Envelope.roomIn(carrier.maxBytes(), self)
     const nextId = () => messageId++
@@ -290,13 +285,13 @@ export const make = (
     const unheardLine = `it has a connection, but ${maxUnheard} heartbeats of this node did not return. The node opens another connection`
     const lostLine =
       "its connection is down. The line about the link to PostgreSQL, or about NATS, says why"
-    const unsentLine = () => `this node cannot send its heartbeats: ${unsent}`
+    const unsentLine = (why: string) => `this node cannot send its heartbeats: ${why}`
 
     const again = Latch.makeUnsafe(false)
     const beating = Effect.gen(function* () {
       again.closeUnsafe()
-      left = false
-      left = yield* sendAll(packed(beats(), room(), "beat", nextId))
+      unsent = "the last one has not left yet"
+      unsent = yield* sendAll(packed(beats(), room(), "beat", nextId))
       yield* Effect.raceFirst(Effect.sleep(times.heartbeat), again.await)
     })
 
@@ -304,8 +299,9 @@ export const make = (
       if (mono() - heardOwnAt < maxUnheard * times.heartbeat) return
       const connected = (yield* SubscriptionRef.get(carrier.state)) === "up"
       if (!connected) return yield* become("down", lostLine)
-      yield* left ? become("deaf", unheardLine) : become("down", unsentLine())
-      if (!left || mono() - renewedAt < renewEvery) return
+      if (unsent !== undefined) return yield* become("down", unsentLine(unsent))
+      yield* become("deaf", unheardLine)
+      if (mono() - renewedAt < renewEvery) return
       renewedAt = mono()
       yield* Effect.forkIn(carrier.renew, scope)
     })

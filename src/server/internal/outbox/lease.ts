@@ -123,6 +123,7 @@ const take = (
     let renewedAt = now()
     let term: bigint | undefined
     while (term === undefined) {
+      yield* statements.gathered
       renewedAt = now()
       asked = ask()
       const answer = yield* Fiber.join(asked).pipe(

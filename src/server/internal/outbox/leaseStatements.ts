@@ -6,7 +6,9 @@
  * before its looks. All nodes lock the rows in the order of their names, so that none waits for another in a
  * circle.
  */
+import type * as Context from "effect/Context"
 import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Request from "effect/Request"
@@ -61,10 +63,12 @@ const batched = (statement: string, ask: Ask): RequestResolver.RequestResolver<L
     return Effect.map(ask(statement, columns), (rows) => {
       for (const row of rows) entries[Number(row["n"]) - 1]!.completeUnsafe(Exit.succeed(row))
     })
-  }).pipe(RequestResolver.setDelay(together))
+  })
 
 /** What leases ask of the database. */
 export interface LeaseStatements {
+  /** Those that wait for it take together. A lease that is not wanted any more leaves without a request. */
+  readonly gathered: Effect.Effect<void>
   readonly take: (
     ...values: readonly [name: string, node: string, incarnation: string]
   ) => Effect.Effect<Fields, SqlError | NoSession>
@@ -79,8 +83,25 @@ export interface LeaseStatements {
 
 export const make = (ask: Ask): LeaseStatements => {
   const takes = batched(takeStatement, ask)
-  const renewals = batched(renewStatement, ask)
+  const renewals = RequestResolver.setDelay(batched(renewStatement, ask), together)
+  let gathering: Deferred.Deferred<void> | undefined
   return {
+    gathered: Effect.contextWith((context: Context.Context<never>) => {
+      if (gathering === undefined) {
+        const mine = (gathering = Deferred.makeUnsafe<void>())
+        // On a fiber of its own, because the first lease may leave.
+        Effect.runForkWith(context)(
+          Effect.andThen(
+            Effect.sleep(together),
+            Effect.sync(() => {
+              gathering = undefined
+              Deferred.doneUnsafe(mine, Effect.void)
+            })
+          )
+        )
+      }
+      return Deferred.await(gathering)
+    }),
     take: (...values) => Effect.request(LeaseRequest({ values }), takes),
     renew: (...values) => Effect.request(LeaseRequest({ values }), renewals),
     release: (...values) => ask("select realtime.release_lease($1, $2, $3::bigint)", values)

@@ -1,6 +1,6 @@
 /** The bus with the default times, under the clock of a test: what is noticed when, and what is dropped. */
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Effect, Exit, Metric, Scope, SubscriptionRef } from "effect"
+import { Clock, Effect, Exit, Logger, Metric, Scope, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
 import * as Bus from "../../../../src/server/internal/bus/bus.ts"
 import { resolvedBus } from "../../../../src/server/internal/bus/busOptions.ts"
@@ -127,8 +127,10 @@ describe("a bus", () => {
       })
   )
 
-  it.effect("is down and not deaf while its heartbeats do not leave", () =>
-    Effect.gen(function* () {
+  it.effect("is down and not deaf while its heartbeats do not leave, and logs why", () => {
+    const lines: Array<string> = []
+    const logger = Logger.make(({ message }) => void lines.push([message].flat().join(" ")))
+    return Effect.gen(function* () {
       const world = network()
       let stuck = true
       const send = () => (stuck ? Effect.never : Effect.void)
@@ -140,9 +142,11 @@ describe("a bus", () => {
       expect(yield* SubscriptionRef.get(one.bus.state)).toBe("down")
       expect(one.renewed).toBe(0)
       expect(yield* drops("unsent")).toBeGreaterThan(before)
+      const start = "The bus does not deliver: this node cannot send its heartbeats: "
+      expect(lines[0]).toBe(`${start}the last one has not left yet`)
       stuck = false
-    })
-  )
+    }).pipe(Effect.provide(Logger.layer([logger])))
+  })
 
   it.effect("drops and counts what is more than 30 s off, and takes what is less", () =>
     Effect.gen(function* () {

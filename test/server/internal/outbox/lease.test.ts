@@ -9,24 +9,28 @@ import { turns } from "../../../support/until.ts"
 /** What a node asks of the database, and the leases of a node on it. */
 const made = Effect.fnUntraced(function* (renewed: Effect.Effect<boolean> = Effect.succeed(true)) {
   let holder = false
+  let takes = 0
   const link: PgLink = {
     processId: 1,
     listen: () => Effect.never,
     beat: Effect.never,
     destroy: () => undefined,
-    query: (text) => {
+    query: (text, params) => {
       if (text.includes("renew_lease")) {
         return Effect.map(renewed, (mine) => [{ n: 1, mine }])
       }
       return Effect.sync(() => {
         holder = text.includes("take_lease")
-        return holder ? [{ n: 1, term: "1" }] : []
+        if (!holder) return []
+        takes++
+        const [names] = params as ReadonlyArray<string>
+        return names!.split(",").map((_, at) => ({ n: at + 1, term: "1" }))
       })
     }
   }
   const leases = new Leases({ name: "node", incarnation: "i" }, Duration.seconds(2))
   yield* leases.on(link)
-  return { leases, isHeld: () => holder }
+  return { leases, isHeld: () => holder, takes: () => takes }
 })
 
 describe("A lease", () => {
@@ -53,6 +57,34 @@ describe("A lease", () => {
         }).pipe(Effect.scoped),
       { discard: true }
     )
+  )
+
+  it.effect("a node that stops before it has asked for it stops at once, and does not ask", () =>
+    Effect.gen(function* () {
+      const { leases, takes } = yield* made()
+      const scope = yield* Scope.make()
+      const taking = yield* Effect.forkChild(Scope.provide(leases.take("work"), scope))
+      yield* TestClock.adjust(40)
+      yield* Fiber.interrupt(taking)
+      yield* Scope.close(scope, Exit.void)
+      yield* TestClock.adjust(1000)
+      expect(takes()).toBe(0)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("200 of a node are asked for in one statement, also where the first is given up", () =>
+    Effect.gen(function* () {
+      const { leases, takes } = yield* made()
+      const taking = yield* Effect.forEach(Array.from({ length: 200 }).keys(), (n) =>
+        Effect.forkScoped(leases.take(`work ${n}`))
+      )
+      yield* TestClock.adjust(40)
+      const [first, ...others] = taking
+      yield* Fiber.interrupt(first!)
+      yield* TestClock.adjust(10)
+      yield* Effect.forEach(others, Fiber.join)
+      expect(takes()).toBe(1)
+    }).pipe(Effect.scoped)
   )
 
   it.effect("a node whose renewal fails in an unknown way loses it after 3 s", () =>
