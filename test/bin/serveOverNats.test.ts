@@ -118,9 +118,10 @@ describe.skipIf(executablePath === undefined)("serve over NATS", () => {
       expect([refused.code, refused.stdout]).toEqual([1, ""])
       expect(refused.stderr).toContain("Check REALTIME_NATS_TOKEN")
       const env = { REALTIME_NATS_TOKEN: "0123456789abcdef" }
-      yield* serve([...args.slice(0, -1), guarded.address], env)
+      const there = yield* serve([...args.slice(0, -1), guarded.address], env)
+      // Before it listens, so that the wrong setting is named and not the port.
       const none = yield* record(["serve", ...args.slice(0, -2), "--nats-user", "a"], {
-        env: { DATABASE_URL: url, REALTIME_PORT: "0" }
+        env: { DATABASE_URL: url, REALTIME_PORT: new URL(there.address).port }
       })
       expect([none.code, none.stderr]).toEqual([
         64,

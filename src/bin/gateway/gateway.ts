@@ -144,6 +144,9 @@ export const open = Effect.fnUntraced(function* (options: Options) {
     config.channels.map(({ config, name, place }) => servedChannel(name, config, place))
   )
   const authenticate = yield* checked(() => authenticator(config.jwt, config.placeOf))
+  const bus = config.name === undefined ? {} : { name: config.name }
+  const nats = config.nats === undefined ? undefined : yield* overNats(config.nats)
+  const nodes = nats === undefined ? undefined : yield* checked(() => nats.nodes(bus))
   let isReady = () => false
   const { http, url } = yield* listen(config, () => isReady())
   const waiting = yield* Scope.fork(yield* Effect.scope)
@@ -153,7 +156,7 @@ export const open = Effect.fnUntraced(function* (options: Options) {
     http
   ).pipe(Scope.provide(waiting))
   const keepsSome = config.tables.length > 0 || channels.some(({ definition }) => keeps(definition))
-  const hasNats = config.nats !== undefined
+  const hasNats = nodes !== undefined
   // The secret of the bus is one of the objects.
   const needsObjects = keepsSome || hasNats
   yield* awaited({
@@ -162,13 +165,10 @@ export const open = Effect.fnUntraced(function* (options: Options) {
     bus: needsObjects,
     nats: hasNats
   }).pipe(Scope.provide(waiting))
-  const nats = config.nats === undefined ? undefined : yield* overNats(config.nats)
   const { installed, tables } = yield* prepare(needsObjects, options)
   const served = [...channels, ...tables]
   const definitions = served.map(({ definition }) => definition)
   const listenUrl = config.listen === undefined ? undefined : Redacted.value(config.listen)
-  const bus = config.name === undefined ? {} : { name: config.name }
-  const nodes = nats === undefined ? undefined : yield* checked(() => nats.nodes(bus))
   const beneath = yield* Layer.build(
     Layer.effect(Realtime.Realtime, Realtime.make()).pipe(
       Layer.provideMerge(
