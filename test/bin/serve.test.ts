@@ -323,9 +323,19 @@ describe("a fault of what serve is given", () => {
       expect(yield* refused(open, { REALTIME_JWT_SECRET: "short" })).toContain(
         "REALTIME_JWT_SECRET: The secret has 5 bytes, and needs 32 bytes or more"
       )
-      expect(yield* refused(open, { REALTIME_MAX_SESSIONS: "-5" })).toBe(
-        "REALTIME_MAX_SESSIONS: The value is -5. It must be a whole number of at least 0, or Infinity."
-      )
+      for (const name of [
+        "SESSIONS",
+        "SESSIONS_PER_IDENTITY",
+        "SESSIONS_PER_ADDRESS",
+        "SUBSCRIPTIONS",
+        "FRAME_BYTES"
+      ]) {
+        for (const value of ["0", "-5"]) {
+          expect(yield* refused(open, { [`REALTIME_MAX_${name}`]: value })).toBe(
+            `REALTIME_MAX_${name}: The value is ${value}. It must be a whole number of at least 1.`
+          )
+        }
+      }
       expect(yield* refused(open, { REALTIME_LISTEN: "secret" })).toMatch(/^REALTIME_LISTEN: /)
       expect(yield* refused(open, { REALTIME_LISTEN: "secret" })).not.toContain("secret")
       expect(yield* refused(open, { DATABASE_URL: "mysql://x" })).toMatch(/^DATABASE_URL: /)
@@ -341,6 +351,11 @@ describe("a fault of what serve is given", () => {
       expect(yield* refused([...open, "--jwt-keys", "http://id.example.com"])).toContain(
         "--jwt-keys: A key set signs tokens for other applications too."
       )
+      for (const path of ["/health", "/health/live", "/metrics"]) {
+        expect(yield* refused([...open, "--path", path])).toContain(
+          `--path: The value is "${path}". It must be another one than /health`
+        )
+      }
       const file = (more: object) => ({ channels: { a: { read: "any" } }, ...more })
       expect(yield* refused([], { REALTIME_PORT: "" }, file({ port: -1 }))).toContain(
         "gateway.json: port: -1 is no port."
@@ -350,6 +365,10 @@ describe("a fault of what serve is given", () => {
         [{ trustProxy: -1 }, "gateway.json: trustProxy: The value is -1."],
         [{ origins: ["nonsense"] }, 'gateway.json: origins: The value is "nonsense".'],
         [{ path: "/a?b" }, 'gateway.json: path: The value is "/a?b".'],
+        [
+          { path: "/health/" },
+          'gateway.json: path: The value is "/health/". It must be another one than /health, /health/live and /metrics, which the gateway answers itself.'
+        ],
         [{ schema: "A b" }, "gateway.json: schema: "],
         [{ jwt: { keys: "http://x", issuer: "any", audience: "any" } }, "gateway.json: jwt.keys: "],
         [

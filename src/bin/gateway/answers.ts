@@ -5,18 +5,38 @@ import type { RequestListener } from "node:http"
 import { health } from "../../internal/defaults.ts"
 import { withoutSlash } from "../../server/internal/door/claimedPaths.ts"
 import { type HealthAnswer, liveness, readiness } from "../../server/internal/door/health.ts"
+import { invalid } from "../../server/internal/options.ts"
 
 const text = "text/plain; charset=utf-8"
-const { path } = health
 
-const inJson = ({ body, status }: HealthAnswer) => ({
+/** What the gateway itself answers. */
+const own = { ready: health.path, live: `${health.path}/live`, metrics: "/metrics" } as const
+
+/** Throws where the WebSocket would take the path of one of them, which is then not answered. */
+export const checkSocketPath = (path: string): void => {
+  const paths: ReadonlyArray<string> = Object.values(own)
+  if (!paths.includes(withoutSlash(path))) return
+  throw invalid(
+    "path",
+    path,
+    `another one than ${paths.slice(0, -1).join(", ")} and ${paths.at(-1)}, which the gateway answers itself`
+  )
+}
+
+interface Answer {
+  readonly status: number
+  readonly type: string
+  readonly body: string
+}
+
+const inJson = ({ body, status }: HealthAnswer): Answer => ({
   status,
   type: "application/json",
   body: JSON.stringify(body)
 })
 
 /** The registry is that of the program, in which its parts count. */
-const metricsOf = (context: Context.Context<never>) => () => ({
+const metricsOf = (context: Context.Context<never>) => (): Answer => ({
   status: 200,
   type: "text/plain; version=0.0.4; charset=utf-8",
   body: PrometheusMetrics.formatUnsafe(context)
@@ -34,12 +54,12 @@ export const answers = (
 ): RequestListener => {
   const ready = () => inJson(readiness(isReady()))
   const live = () => inJson(liveness)
-  const routes = new Map([
-    [path, ready],
-    [`${path}/live`, live],
-    ["/metrics", metricsOf(context)]
+  const routes = new Map<string, () => Answer>([
+    [own.ready, ready],
+    [own.live, live],
+    [own.metrics, metricsOf(context)]
   ])
-  const answer = (method: string | undefined, url: string) => {
+  const answer = (method: string | undefined, url: string): Answer => {
     const at = url.split("?")[0]!
     if (withoutSlash(at) === withoutSlash(socketPath)) {
       return {

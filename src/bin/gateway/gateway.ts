@@ -34,7 +34,7 @@ import { layerDatabase } from "../shared/database.ts"
 import { failed } from "../shared/exit.ts"
 import { overNats } from "../shared/nats.ts"
 import { authorizer, type Client } from "./access.ts"
-import { answers } from "./answers.ts"
+import { answers, checkSocketPath } from "./answers.ts"
 import { servedChannel } from "./channels.ts"
 import { InvalidGateway } from "./config.ts"
 import type { Joined } from "./given.ts"
@@ -129,6 +129,7 @@ export const open = Effect.fnUntraced(function* (options: Options) {
   yield* checked(() => {
     const { limits, origins, path, trustProxy } = config
     checkOptions({ origins, path, trustProxy, authorize: allowAll })
+    checkSocketPath(pathOf(config))
     resolveLimits(limits)
   })
   for (const key of ["database", "listen"] as const) {
