@@ -148,8 +148,9 @@ export type Authorize<I = undefined, R = never> = (
 export const allowAll: Authorize<unknown> = () => Effect.succeed(true)
 
 /**
- * The limits of a server. Counts may be `Infinity`, except those that the server sends to clients. The
- * server does not start with a value outside its range (`InvalidOption`).
+ * The limits of a server. Counts are 1 or more, because 0 of anything serves no client. They may be
+ * `Infinity`, except those that the server sends to clients. The server does not start with a value outside
+ * its range (`InvalidOption`).
  *
  * @category models
  * @since 0.1.0

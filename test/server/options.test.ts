@@ -144,7 +144,7 @@ const limits: Table<Limits> = {
   maxVolatileKeys: count(),
   blockedTimeout: time(),
   maxSubscriptions: count(),
-  maxSessions: count("0∞"),
+  maxSessions: count("∞"),
   maxSessionsPerIdentity: count("∞"),
   maxSessionsPerAddress: count("∞"),
   upgradeRate: rate,

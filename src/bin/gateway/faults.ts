@@ -27,7 +27,8 @@ export const faultOf = (given: Joined, error: unknown): InvalidGateway | undefin
     const { expected, option, value } = error
     return new InvalidGateway({
       where: given.placeOf(keys[option] ?? option),
-      reason: `The value is ${value}. It must be ${expected}.`
+      // No flag and no file can say Infinity.
+      reason: `The value is ${value}. It must be ${expected.replace(/, or Infinity$/, "")}.`
     })
   }
   if (error instanceof ChannelConflict) {

@@ -31,9 +31,9 @@ const checkFunction = (option: string, value: unknown, expected: string): void =
   throw new InvalidOption({ option, value: `of type ${typeof value}`, expected })
 }
 
-/** A whole number of at least `least`; `Infinity` only if `unlimited`. */
-const count = (name: string, value: number, least: number, unlimited = true): number =>
-  Options.count(`limits.${name}`, value, { least, unlimited })
+/** A whole number of at least 1, because 0 of anything serves no client; `Infinity` only if `unlimited`. */
+const count = (name: string, value: number, unlimited = true): number =>
+  Options.count(`limits.${name}`, value, { unlimited })
 
 const rate = (name: string, value: Rate): Rate => {
   const { burst, perSecond } = Object(value) as Rate
@@ -52,18 +52,17 @@ const time = (name: string, value: Duration.Input, range?: Options.TimeRange): n
   Options.millis(`limits.${name}`, value, range)
 
 const withDefaults = (limits: Limits): ResolvedLimits => ({
-  maxFrameBytes: count("maxFrameBytes", limits.maxFrameBytes ?? Defaults.maxFrameBytes, 1, false),
+  maxFrameBytes: count("maxFrameBytes", limits.maxFrameBytes ?? Defaults.maxFrameBytes, false),
   // At most 1000: the check and every schema after it recurse to this depth.
   maxFrameDepth: Math.min(
     1000,
-    count("maxFrameDepth", limits.maxFrameDepth ?? Defaults.maxFrameDepth, 1, false)
+    count("maxFrameDepth", limits.maxFrameDepth ?? Defaults.maxFrameDepth, false)
   ),
   frameRate: rate("frameRate", limits.frameRate ?? Defaults.frameRate),
-  maxUnanswered: count("maxUnanswered", limits.maxUnanswered ?? Defaults.maxUnanswered, 1),
+  maxUnanswered: count("maxUnanswered", limits.maxUnanswered ?? Defaults.maxUnanswered),
   maxUnansweredBytes: count(
     "maxUnansweredBytes",
-    limits.maxUnansweredBytes ?? Defaults.maxUnansweredBytes,
-    1
+    limits.maxUnansweredBytes ?? Defaults.maxUnansweredBytes
   ),
   authenticateRate: rate("authenticateRate", limits.authenticateRate ?? Defaults.authenticateRate),
   subscribeRate: rate("subscribeRate", limits.subscribeRate ?? Defaults.subscribeRate),
@@ -75,32 +74,27 @@ const withDefaults = (limits: Limits): ResolvedLimits => ({
   maxMailboxBytes: count(
     "maxMailboxBytes",
     limits.maxMailboxBytes ?? Defaults.maxMailboxBytes,
-    1,
     false
   ),
   maxVolatileKeys: count(
     "maxVolatileKeys",
     limits.maxVolatileKeys ?? Defaults.maxVolatileKeys,
-    1,
     false
   ),
   blockedTimeout: time("blockedTimeout", limits.blockedTimeout ?? Defaults.blockedTimeout),
   maxSubscriptions: count(
     "maxSubscriptions",
     limits.maxSubscriptions ?? Defaults.maxSubscriptions,
-    1,
     false
   ),
-  maxSessions: count("maxSessions", limits.maxSessions ?? Defaults.maxSessions, 0),
+  maxSessions: count("maxSessions", limits.maxSessions ?? Defaults.maxSessions),
   maxSessionsPerIdentity: count(
     "maxSessionsPerIdentity",
-    limits.maxSessionsPerIdentity ?? Defaults.maxSessionsPerIdentity,
-    1
+    limits.maxSessionsPerIdentity ?? Defaults.maxSessionsPerIdentity
   ),
   maxSessionsPerAddress: count(
     "maxSessionsPerAddress",
-    limits.maxSessionsPerAddress ?? Defaults.maxSessionsPerAddress,
-    1
+    limits.maxSessionsPerAddress ?? Defaults.maxSessionsPerAddress
   ),
   upgradeRate: rate("upgradeRate", limits.upgradeRate ?? Defaults.upgradeRate),
   upgradeRatePerAddress: rate(
@@ -109,11 +103,10 @@ const withDefaults = (limits: Limits): ResolvedLimits => ({
   ),
   channelOpenRate: rate("channelOpenRate", limits.channelOpenRate ?? Defaults.channelOpenRate),
   authorizeRate: rate("authorizeRate", limits.authorizeRate ?? Defaults.authorizeRate),
-  maxPublishKeys: count("maxPublishKeys", limits.maxPublishKeys ?? Defaults.maxPublishKeys, 1),
+  maxPublishKeys: count("maxPublishKeys", limits.maxPublishKeys ?? Defaults.maxPublishKeys),
   maxPublishKeysPerIdentity: count(
     "maxPublishKeysPerIdentity",
-    limits.maxPublishKeysPerIdentity ?? Defaults.maxPublishKeysPerIdentity,
-    1
+    limits.maxPublishKeysPerIdentity ?? Defaults.maxPublishKeysPerIdentity
   ),
   maxPublishKeyAge: time("maxPublishKeyAge", limits.maxPublishKeyAge ?? Defaults.maxPublishKeyAge, {
     endless: true
