@@ -5,6 +5,7 @@ import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { commands } from "../../src/bin/commands.ts"
+import { settings } from "../../src/bin/gateway/settings.ts"
 import { temporary } from "../support/temporary.ts"
 import { recorded, recordedNames } from "./support/guide.ts"
 import { record } from "./support/run.ts"
@@ -58,6 +59,37 @@ describe("the command line", () => {
         // The words of the parser for what has no words of ours.
         expect(stdout, name).not.toMatch(/--[\w-]+ (?:choice|string|integer|number|file|path)\b/)
       }
+    })
+  )
+
+  it.live("reads the variable of a setting with each command that has its flag", () =>
+    Effect.gen(function* () {
+      for (const { name } of commands) {
+        const { stdout } = yield* record([name, "--help"])
+        for (const { flag, variable } of settings) {
+          if (flag === undefined || !new RegExp(`--${flag}[ ,]`).test(stdout)) continue
+          expect(stdout, `${name} --${flag}`).toContain(`(${variable})`)
+        }
+      }
+      const root = (env: string | undefined, ...args: ReadonlyArray<string>) =>
+        record(["nats", ...args], { env: env === undefined ? {} : { REALTIME_NATS_ROOT: env } })
+      const usual = yield* root(undefined)
+      for (const other of [
+        yield* root("my.root"),
+        yield* root(undefined, "--root", "my.root"),
+        yield* root("other", "--root", "my.root")
+      ]) {
+        expect(other).toEqual({
+          ...usual,
+          stdout: usual.stdout.replaceAll("effect_realtime", "my.root")
+        })
+      }
+      expect((yield* root("a..b")).stderr).toMatch(
+        /^error: REALTIME_NATS_ROOT: "a\.\.b" does not fit\. It must be 1-100 of A-Z a-z 0-9 _ - and single dots between them\.\n/
+      )
+      expect((yield* root(undefined, "--root", "a..b")).stderr).toMatch(
+        /^error: --root: "a\.\.b" does not fit\. It must be 1-100 of /
+      )
     })
   )
 

@@ -1,18 +1,39 @@
 /** `nats` prints what the account of a node may do in NATS, as a block of the server's configuration. */
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { permissionsOf, rootFault, usualRoot } from "../../nats/internal/subjects.ts"
-import { wrongUsage } from "../shared/exit.ts"
 import { schemaFlag, textFlag } from "../shared/flags.ts"
 import { say } from "../shared/output.ts"
+import { described, variableOf } from "../shared/setting.ts"
+
+/** That of the setting `--nats-root`. */
+const rootVariable = variableOf("nats-root")
+
+const Root = Schema.String.check(
+  Schema.makeFilter((root) => {
+    const fault = rootFault(root)
+    return fault === undefined
+      ? undefined
+      : `${JSON.stringify(root)} does not fit. It must be ${fault}.`
+  })
+)
 
 const flags = {
   schema: schemaFlag,
   root: Flag.String("root").pipe(
     Flag.withMetavar("<text>"),
-    Flag.withDescription(`What all subjects begin with, default ${usualRoot}`),
+    Flag.withDescription(
+      described("root", `What all subjects begin with, default ${usualRoot}`, rootVariable)
+    ),
+    Flag.filter(
+      (root) => rootFault(root) === undefined,
+      (root) => rootFault(root)!
+    ),
+    Flag.withFallbackConfig(Config.schema(Root, rootVariable)),
     Flag.withDefault(usualRoot)
   ),
   identity: textFlag("identity").pipe(
@@ -28,8 +49,6 @@ export const natsCommand = Command.make(
   "nats",
   flags,
   Effect.fnUntraced(function* ({ identity, root, schema }) {
-    const fault = rootFault(root)
-    if (fault !== undefined) return yield* wrongUsage(`--root is ${fault}, not "${root}".`)
     const of = { root, schema, identity: Option.getOrUndefined(identity) }
     const { publish, subscribe } = permissionsOf(of)
     const list = (subjects: ReadonlyArray<string>) =>
