@@ -90,13 +90,55 @@ describe("publish and tail", () => {
       const { stdout } = yield* record([...args, ...database])
       expect(stdout.split("\n").map(untimed)).toEqual([
         '<time>  1  {"operation":"INSERT","data":{"id":1},"key":{"id":1}}',
-        "gap truncate: events may be missing here, re-read the state",
+        "gap truncate: events may be missing here, re-read the state (all rows of the table were removed)",
         ""
       ])
       const change = '{"operation":"INSERT","data":{}}'
       const refused = yield* record(["publish", "table_updates_orders", change, ...database])
       expect([refused.code, refused.stdout]).toEqual([1, ""])
       expect(refused.stderr).toContain("written by the triggers of its table only")
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("a gap says why the run cannot go on from its cursor", () =>
+    Effect.gen(function* () {
+      const database = yield* url
+      const sql = yield* PgClient.PgClient
+      yield* record(["publish", "jobs", "--lines", ...durable, ...database], { stdin: "1\n2\n3" })
+      const from = (cursor: string, ...more: ReadonlyArray<string>) =>
+        Effect.map(
+          record([
+            "tail",
+            "jobs",
+            "--from",
+            cursor,
+            "--limit",
+            "1",
+            ...more,
+            ...durable,
+            ...database
+          ]),
+          ({ stdout }) => stdout
+        )
+      const first = JSON.parse(yield* from("oldest", "--json")) as { readonly cursor: string }
+      const { cursor } = first
+      expect(yield* from(cursor)).toMatch(/ {2}2\n$/)
+      const foreign = cursor.replace(/(?<=^2\.).{8}/, "--------")
+      expect(yield* from(foreign)).toBe(
+        "gap source: events may be missing here, re-read the state (the cursor is of another database, or of this one before it was restored or its objects were installed anew)\n"
+      )
+      expect(JSON.parse(yield* from(foreign, "--json"))).toMatchObject({
+        type: "gap",
+        reason: "source",
+        why: expect.stringMatching(/^the cursor is of another database/)
+      })
+      yield* sql`delete from realtime.messages`
+      expect(yield* from(cursor)).toMatch(/^gap source: .* \(the event of the cursor was lost /)
+      yield* sql`update realtime.horizon set snapshot = pg_current_snapshot()`
+      expect(yield* from(cursor)).toMatch(/^gap retention: .* \(messages were pruned /)
+      yield* sql`drop schema realtime cascade`
+      yield* record(["sql", "--apply", ...database])
+      expect(yield* from(cursor)).toMatch(/^gap source: .* \(the cursor is of another database, /)
     }).pipe(Effect.provide(layerInstalled()))
   )
 

@@ -24,6 +24,7 @@ import { inDatabase, type Place } from "../../shared/database.ts"
 import { failed, untilSignal, wrongUsage } from "../../shared/exit.ts"
 import { say, tell } from "../../shared/output.ts"
 import { styles } from "../../shared/styles.ts"
+import { gapCause } from "./gaps.ts"
 
 interface Given extends Place {
   readonly channel: string
@@ -93,15 +94,20 @@ const itemsOf = ({ channel, routeOf }: Chosen, from: string | undefined) =>
   )
 
 interface Printed {
-  readonly event: (event: RealtimeEvent<unknown>, cursor: string | undefined) => string
+  /** `why`: the cause of a gap, where it is known. */
+  readonly event: (
+    event: RealtimeEvent<unknown>,
+    cursor: string | undefined,
+    why: string | undefined
+  ) => string
   readonly position: (cursor: string) => string | undefined
 }
 
 const asJson: Printed = {
-  event: (event, cursor) =>
+  event: (event, cursor, why) =>
     JSON.stringify(
       event._tag === "Gap"
-        ? { type: "gap", channel: event.channel, reason: event.reason, cursor }
+        ? { type: "gap", channel: event.channel, reason: event.reason, why, cursor }
         : {
             type: "event",
             channel: event.channel,
@@ -118,9 +124,11 @@ const asJson: Printed = {
 const pretty = TerminalCapabilities.useSync(({ canColor }): Printed => {
   const { bold, dim, yellow } = styles(canColor)
   return {
-    event: (event) =>
+    event: (event, _, why) =>
       event._tag === "Gap"
-        ? yellow(`gap ${event.reason}: events may be missing here, re-read the state`)
+        ? yellow(
+            `gap ${event.reason}: events may be missing here, re-read the state${why === undefined ? "" : ` (${why})`}`
+          )
         : `${dim(event.at.toISOString())}  ${bold(event.id)}  ${JSON.stringify(event.payload)}`,
     position: () => undefined
   }
@@ -183,12 +191,25 @@ export const follow = Effect.fnUntraced(
     const { event, position } = given.json ? asJson : yield* pretty
     const at = yield* Ref.make(from)
     let left = Option.getOrElse(given.limit, () => Number.POSITIVE_INFINITY)
-    const print = Effect.fnUntraced(function* (batch: Realtime.EventBatch<unknown>) {
+    /** The causes of the gaps of a batch, in their order. */
+    const causesOf = Effect.fnUntraced(function* ({ events }: Realtime.EventBatch<unknown>) {
+      const reader = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader.OutboxReader))
+      const before = yield* Ref.get(at)
+      return yield* Effect.forEach(events, (one) =>
+        one._tag === "Gap"
+          ? gapCause(reader, one.channel, one.reason, before)
+          : Effect.succeed(undefined)
+      )
+    })
+    const print = Effect.fnUntraced(function* (
+      batch: Realtime.EventBatch<unknown>,
+      causes: ReadonlyArray<string | undefined>
+    ) {
       const cursor = isDurable ? batch.cursor : undefined
-      for (const one of batch.events) {
+      for (const [index, one] of batch.events.entries()) {
         if (left === 0) return
         left--
-        yield* say(event(one, isDurable ? one.cursor : undefined))
+        yield* say(event(one, isDurable ? one.cursor : undefined, causes[index]))
       }
       if (cursor === undefined) return
       const line = batch.events.length === 0 ? position(cursor) : undefined
@@ -199,7 +220,9 @@ export const follow = Effect.fnUntraced(
     yield* untilSignal
     yield* itemsOf(chosen, from).pipe(
       // A signal between the two would print an event again in the next run.
-      Stream.tap((batch) => Effect.uninterruptible(print(batch))),
+      Stream.tap((batch) =>
+        Effect.flatMap(causesOf(batch), (causes) => Effect.uninterruptible(print(batch, causes)))
+      ),
       Stream.takeUntil(() => left === 0),
       Stream.runDrain,
       Effect.ensuring(
