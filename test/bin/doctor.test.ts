@@ -341,6 +341,23 @@ describe("doctor", () => {
     }).pipe(Effect.provide(layerDatabase))
   )
 
+  it.live("says in the words of the flag from when on a transaction is old", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const help = yield* record(["doctor", "--help"])
+      const said = (...args: ReadonlyArray<string>) =>
+        Effect.map(
+          doctor(url, ...args),
+          ({ stdout }) => /^.. {3}transactions +(.*)$/m.exec(stdout)?.[1]
+        )
+      expect(yield* said()).toBe("none is open for more than 5 minutes")
+      expect(help.stdout).toContain("(default: 5 minutes)")
+      expect(yield* said("--old-transaction", "9030500 millis")).toBe(
+        "none is open for more than 2 hours 30 minutes 30.5 seconds"
+      )
+    }).pipe(Effect.provide(layerDatabase))
+  )
+
   it.live.skipIf(bouncer === undefined)("names a pooler that swallows LISTEN", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase

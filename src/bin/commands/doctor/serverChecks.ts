@@ -21,8 +21,23 @@ select format('the prepared transaction %L (role %s)', p.gid, p.owner), extract(
 from pg_prepared_xacts p where p.prepared < clock_timestamp() - make_interval(secs => $1)
 order by 2 desc limit 10`
 
+const counted = (count: number, unit: string) => `${count} ${unit}${count === 1 ? "" : "s"}`
+
 const lastingOf = (minutes: number): string =>
-  minutes < 2 ? `${Math.round(minutes * 60)} seconds` : `${Math.round(minutes)} minutes`
+  minutes < 2 ? counted(Math.round(minutes * 60), "second") : counted(Math.round(minutes), "minute")
+
+/** Exactly, in the words of the flags: 5 minutes. */
+const inWords = (duration: Duration.Duration): string => {
+  const { days, hours, millis, minutes, seconds } = Duration.parts(duration)
+  const parts = [
+    [days, "day"],
+    [hours, "hour"],
+    [minutes, "minute"],
+    [seconds + millis / 1000, "second"]
+  ] as const
+  const said = parts.filter(([count]) => count > 0).map(([count, unit]) => counted(count, unit))
+  return said.join(" ") || counted(0, "second")
+}
 
 const transactions: Check = {
   name: "transactions",
@@ -39,7 +54,7 @@ const transactions: Check = {
     const [row] = yield* pool<{ readonly sees: boolean; readonly name: string }>`
       select pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees, current_user::text as name`
     return row?.sees === true
-      ? ok(`none is open for more than ${Duration.format(oldTransaction)}`)
+      ? ok(`none is open for more than ${inWords(oldTransaction)}`)
       : skipped(
           `only sessions of role ${row?.name} can be seen, and none is old; to see all, grant pg_read_all_stats to it`
         )
