@@ -215,8 +215,9 @@ printf '%s ' "\${COMPREPLY[@]}"`
         ["sql --apply=maybe", '--apply: "maybe" does not fit. It must be true or false.'],
         [
           "status --interval soon",
-          '--interval: "soon" does not fit. It must be a duration such as "36 hours".'
+          '--interval: "soon" does not fit. It must be a duration of at least 100 milliseconds, such as "5 seconds".'
         ],
+
         [
           "doctor --old-transaction soon",
           '--old-transaction: "soon" does not fit. It must be a duration such as "36 hours".'
@@ -252,7 +253,7 @@ printf '%s ' "\${COMPREPLY[@]}"`
   )
 
   it.live(
-    "says how a value that begins with a dash is given, and refuses a negative duration",
+    "says how a value that begins with a dash is given, and refuses a duration that is too short or has no end",
     () =>
       Effect.gen(function* () {
         const said = (...args: ReadonlyArray<string>) =>
@@ -269,6 +270,14 @@ printf '%s ' "\${COMPREPLY[@]}"`
         expect(yield* said("sql", "--retention=-5 hours")).toContain(
           '--retention: "-5 hours" does not fit. It must be a duration such as "36 hours".'
         )
+        expect(yield* said("doctor", "--old-transaction", "Infinity")).toContain(
+          '--old-transaction: "Infinity" does not fit. It must be a duration such as "36 hours".'
+        )
+        for (const value of ["0 seconds", "99 millis", "-5 seconds", "Infinity"]) {
+          expect(yield* said("status", "--watch", `--interval=${value}`)).toContain(
+            `--interval: "${value}" does not fit. It must be a duration of at least 100 milliseconds, such as "5 seconds".`
+          )
+        }
         expect(yield* said("sql", "--retention", "0 hours")).toBe(
           'error: The option retention is 0. It must be a duration of at least 1 ms, and not for ever, such as "10 seconds".\n'
         )

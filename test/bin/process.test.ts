@@ -103,7 +103,7 @@ describe.skipIf(missingScript !== undefined)("the command line", () => {
   it.live("redraws with status --watch on a terminal, and appends plain blocks in a pipe", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
-      const args = ["status", "--watch", "--interval", "10 millis", "--database", url]
+      const args = ["status", "--watch", "--interval", "100 millis", "--database", url]
       const [terminal, piped] = yield* Effect.all(
         [
           printed({

@@ -66,7 +66,7 @@ const shownOf = (text: string, names: ReadonlyArray<string> = []): string => {
 /** What a run of `--watch` prints in two looks. */
 const twoLooks = (end: string, args: ReadonlyArray<string>, isTerminal: boolean) =>
   Effect.gen(function* () {
-    const running = yield* start(["status", "--watch", "--interval", "1 millis", ...args], {
+    const running = yield* start(["status", "--watch", "--interval", "100 millis", ...args], {
       isTerminal
     })
     const lines = yield* Stream.fromQueue(running.lines).pipe(

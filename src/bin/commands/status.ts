@@ -7,6 +7,9 @@ import { natsSettings } from "../shared/nats.ts"
 import { flagsOf } from "../shared/setting.ts"
 import { databaseFlag, durationFlag, listenFlag, schemaFlag, switchFlag } from "../shared/flags.ts"
 
+/** In milliseconds. Each look asks every node and counts in the database. */
+const leastInterval = 100
+
 /** The part with the bus, which the help of all commands does not wait for. */
 const load = () => import("./status/show.ts")
 
@@ -14,7 +17,7 @@ export const statusCommand = Command.make(
   "status",
   {
     watch: switchFlag("watch", "Look again and again until Ctrl-C; redraws on a terminal"),
-    interval: durationFlag("interval").pipe(
+    interval: durationFlag("interval", leastInterval).pipe(
       Flag.withDescription("Time between two looks of --watch (default: 2 seconds)"),
       Flag.withDefault(Duration.seconds(2))
     ),

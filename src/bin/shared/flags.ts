@@ -41,17 +41,20 @@ export const databaseFlag = Flag.Redacted("database").pipe(
   Flag.withFallbackConfig(Config.Redacted("DATABASE_URL"))
 )
 
-/** A duration with its unit, not negative. */
-export const durationFlag = (name: string) =>
+/** A duration with its unit, with an end, of at least so many milliseconds (default 0). */
+export const durationFlag = (name: string, least = 0) =>
   Flag.String(name).pipe(
     Flag.withMetavar("<duration>"),
     Flag.filterMap(
       (text) =>
         Option.filter(
           Duration.fromInput(text as Duration.Input),
-          (duration) => !Duration.isNegative(duration)
+          (duration) => Duration.isFinite(duration) && Duration.toMillis(duration) >= least
         ),
-      () => 'a duration such as "36 hours"'
+      () =>
+        least === 0
+          ? 'a duration such as "36 hours"'
+          : `a duration of at least ${least} milliseconds, such as "5 seconds"`
     )
   )
 
