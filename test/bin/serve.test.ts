@@ -356,6 +356,9 @@ describe("a fault of what serve is given", () => {
           `--path: The value is "${path}". It must be another one than /health`
         )
       }
+      expect(yield* refused([...open, "--path", "/chât"])).toBe(
+        '--path: The value is "/chât". It must be written as clients send it: "/ch%C3%A2t".'
+      )
       const file = (more: object) => ({ channels: { a: { read: "any" } }, ...more })
       expect(yield* refused([], { REALTIME_PORT: "" }, file({ port: -1 }))).toContain(
         "gateway.json: port: -1 is no port."

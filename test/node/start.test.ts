@@ -117,6 +117,8 @@ describe("Invalid arguments of the class", () => {
     ["maxConnections", "4", "a whole number"],
     ["maxConnections", 0, "a whole number"],
     ["path", 5, "a path"],
+    ["path", "/chât", 'written as clients send it: "/ch%C3%A2t"'],
+    ["path", "/a/../b", 'written as clients send it: "/b"'],
     ["schema", "My Schema", "1-31 of a-z"],
     ["startPatience", "soon", "a duration"],
     ["wake", "notify", `"poll"`]

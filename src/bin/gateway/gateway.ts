@@ -19,7 +19,7 @@ import { databaseLayer } from "../../node/internal/databaseLayer.ts"
 import { openDoor } from "../../node/internal/openDoor.ts"
 import { waitingDoor } from "../../node/internal/waitingDoor.ts"
 import { attach } from "../../server/internal/door/attach.ts"
-import { pathOf } from "../../server/internal/door/claimedPaths.ts"
+import { checkSent, pathOf } from "../../server/internal/door/claimedPaths.ts"
 import { databaseRefusalOf, explained } from "../../server/internal/link/databaseRefusal.ts"
 import { Outage } from "../../server/internal/outage.ts"
 import { keeps } from "../../server/internal/hub/durable.ts"
@@ -129,6 +129,7 @@ export const open = Effect.fnUntraced(function* (options: Options) {
   yield* checked(() => {
     const { limits, origins, path, trustProxy } = config
     checkOptions({ origins, path, trustProxy, authorize: allowAll })
+    checkSent(pathOf(config))
     checkSocketPath(pathOf(config))
     resolveLimits(limits)
   })

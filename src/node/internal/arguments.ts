@@ -12,6 +12,7 @@ import { Server as NetServer } from "node:net"
 import { Server as TlsServer } from "node:tls"
 import * as Channel from "../../Channel.ts"
 import { readRules } from "../../server/internal/auth/rules.ts"
+import { checkSent, pathOf } from "../../server/internal/door/claimedPaths.ts"
 import { checkOptions, resolveLimits } from "../../server/internal/limits/limits.ts"
 import { secured } from "../../server/internal/link/pgLink.ts"
 import { patienceOf } from "../../server/internal/link/databaseRefusal.ts"
@@ -176,6 +177,7 @@ export const checkArguments = (server: unknown, url: unknown, options: unknown):
     throw new RefusedToStart({ reason: "NoAuthorize" })
   }
   checkOptions({ ...given, authorize: isOpen ? allowAll : authorize })
+  checkSent(pathOf(given))
   resolveLimits(given.limits)
   checkOwn(given)
   if (rules !== undefined) readRules({ channels: given.channels ?? Channel.known(), rules })

@@ -3,7 +3,7 @@
  * request.
  */
 import type { DoorOptions } from "../../ServerOptions.ts"
-import { InvalidOption } from "../options.ts"
+import { invalid, InvalidOption } from "../options.ts"
 
 const claimed = new WeakMap<object, Set<string>>()
 
@@ -13,6 +13,15 @@ export const withoutSlash = (path: string): string =>
 
 /** The path of a door's WebSocket. */
 export const pathOf = ({ path }: Pick<DoorOptions, "path">): `/${string}` => path ?? "/realtime"
+
+/**
+ * Throws for a path of a `node:http` server that no client asks for: `/chât` is sent as `/ch%C3%A2t`, and the
+ * server compares what is sent. A router decodes it.
+ */
+export const checkSent = (path: string): void => {
+  const sent = new URL(`http://host${path}`).pathname
+  if (sent !== path) throw invalid("path", path, `written as clients send it: "${sent}"`)
+}
 
 /**
  * Takes a path of a server, or of a router, for a door. Throws `InvalidOption` if another door has it.
