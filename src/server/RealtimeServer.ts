@@ -411,7 +411,8 @@ export interface HealthOptions {
  * Adds two GET routes for those that watch the node. `path` answers 200 while the node accepts clients and
  * its events flow (`isReady`), else 503: for a load balancer. `path` and `/live` answer 200 while the process
  * serves requests: for what restarts it, because a restart does not bring a database back. The bodies are
- * `{ "status": "ready" | "not ready" | "live" }`, without names or errors.
+ * `{ "status": "ready" | "not ready" | "live" }`, without names or errors. The start dies, with the path, where
+ * the router has a GET route at one of the two, such as a door.
  *
  * **Example** (A door with its health)
  *

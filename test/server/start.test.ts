@@ -143,6 +143,26 @@ describe("Two servers of one router", () => {
     })
   )
 
+  it.effect("a path of the health that the door has ends the start, and is named", () =>
+    Effect.gen(function* () {
+      for (const [path, socket, named] of [
+        ["/health", "/health/", "/health"],
+        ["/health/", "/health", "/health"],
+        ["/health", "/health/live", "/health/live"],
+        ["/", "/live", "/live"]
+      ] as const) {
+        const both = RealtimeServer.layerHealth({ path }).pipe(Layer.provide(door(socket)))
+        const exit = yield* Layer.build(both).pipe(
+          Effect.scoped,
+          Effect.provide(HttpRouter.layer),
+          Effect.provide(Realtime.layer().pipe(Layer.provide(MemorySource.layer))),
+          Effect.exit
+        )
+        expect(String(Exit.isFailure(exit) && Cause.squash(exit.cause))).toContain(`'${named}'`)
+      }
+    })
+  )
+
   it.effect("a path that is no text is rejected with an example", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(built(5 as unknown as "/"))
