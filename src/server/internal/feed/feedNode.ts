@@ -85,6 +85,8 @@ export class FeedNode {
   /** The highest term in this era. */
   #term = 0
   #era = ""
+  /** The newest tick of the reader that was heard last. */
+  #heard: Pick<Tick, "reader" | "n"> | undefined
   /** The end of the newest tick: where a repair leads. */
   #newest: Take | undefined
   /** Whether more arrived than may wait. */
@@ -130,6 +132,7 @@ export class FeedNode {
     if (this.#era !== tail.era) {
       this.#era = tail.era
       this.#term = 0
+      this.#heard = undefined
     }
     // This only saves reads: a reader that was overtaken says nothing wrong.
     if (tick.term < this.#term) {
@@ -138,9 +141,20 @@ export class FeedNode {
     }
     this.#term = tick.term
     const now = this.#host.now()
-    this.#silentAt = now + silence * (1 + this.#host.random())
+    const isNew = this.#heard?.reader !== tick.reader || tick.n > this.#heard.n
+    if (isNew) {
+      this.#heard = { reader: tick.reader, n: tick.n }
+      this.#silentAt = now + silence * (1 + this.#host.random())
+    }
     tail.floors.add(tick.end.next, tick.end.drawn)
-    if (covers(tail.position, tick.to)) return
+    if (covers(tail.position, tick.to)) {
+      // Nothing is new: this node has all that the last look of the reader could see. A late tick, or one
+      // that ends in the middle of a look, does not say so; nor do others while a look of this node goes on.
+      if (isNew && tail.finished && tick.to.position.next === undefined) {
+        this.#host.followers.onPresent()
+      }
+      return
+    }
     const slot = this.#slotOf(tick.reader, tick.n, now)
     if (slot === undefined || slot.tick !== undefined) return
     slot.tick = tick
