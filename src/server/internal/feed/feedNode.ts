@@ -2,8 +2,8 @@
  * A node that is fed: it takes ticks of the elected reader in the place of looks of its own.
  *
  * In: ticks and pages, in any order, lost or doubled, of any number of readers. Out: looks, handed to the
- * node's followers, and the position to which its session must read where anything is missing. All of it
- * is synchronous, so followers and position always agree.
+ * node's followers, the position to which its session must read where anything is missing, and that the node
+ * is at the present where nothing is new. All of it is synchronous, so followers and position always agree.
  *
  * What makes it exact: a tick is handed out only if it begins where the node stands, and only with every
  * page of the channels that are followed here. Everything else is read from the outbox, up to the end of
