@@ -198,7 +198,10 @@ export const readerUp = gauge(
   "Whether the reader of the outbox reads, 1 or 0"
 )
 
-/** Seconds since the reader had handed out everything up to a position. It looks at least once a second. */
+/**
+ * Seconds since the node had handed out everything that the last look could see. It looks at least once a
+ * second; a node that is fed hears of each look of the elected reader.
+ */
 export const readerLag = gauge(
   "effect_realtime_reader_lag_seconds",
   "Seconds since the reader of the outbox stood at the present"
@@ -223,8 +226,8 @@ export const outboxRows = gauge("effect_realtime_outbox_rows", "Messages in the 
 export const outboxBytes = gauge("effect_realtime_outbox_bytes", "Bytes of the outbox on disk")
 
 /**
- * How long the oldest transaction is open that writes, as far as the reader of this node has seen it. It keeps
- * PostgreSQL from vacuuming, and consumers from what it wrote.
+ * How long the oldest transaction is open that writes, as far as the reader of this node has seen it: 0 on a
+ * node that is fed, which looks at nothing. It keeps PostgreSQL from vacuuming, and consumers from what it wrote.
  */
 export const oldestTransaction = gauge(
   "effect_realtime_oldest_transaction_seconds",

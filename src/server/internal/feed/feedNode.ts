@@ -2,8 +2,8 @@
  * A node that is fed: it takes ticks of the elected reader in the place of looks of its own.
  *
  * In: ticks and pages, in any order, lost or doubled, of any number of readers. Out: looks, handed to the
- * node's followers, and the position to which its session must read where anything is missing. All of it
- * is synchronous, so followers and position always agree.
+ * node's followers, the position to which its session must read where anything is missing, and that the node
+ * is at the present where nothing is new. All of it is synchronous, so followers and position always agree.
  *
  * What makes it exact: a tick is handed out only if it begins where the node stands, and only with every
  * page of the channels that are followed here. Everything else is read from the outbox, up to the end of
@@ -85,6 +85,8 @@ export class FeedNode {
   /** The highest term in this era. */
   #term = 0
   #era = ""
+  /** The newest tick of the reader that was heard last. */
+  #heard: Pick<Tick, "reader" | "n"> | undefined
   /** The end of the newest tick: where a repair leads. */
   #newest: Take | undefined
   /** Whether more arrived than may wait. */
@@ -130,6 +132,7 @@ export class FeedNode {
     if (this.#era !== tail.era) {
       this.#era = tail.era
       this.#term = 0
+      this.#heard = undefined
     }
     // This only saves reads: a reader that was overtaken says nothing wrong.
     if (tick.term < this.#term) {
@@ -138,9 +141,20 @@ export class FeedNode {
     }
     this.#term = tick.term
     const now = this.#host.now()
-    this.#silentAt = now + silence * (1 + this.#host.random())
+    const isNew = this.#heard?.reader !== tick.reader || tick.n > this.#heard.n
+    if (isNew) {
+      this.#heard = { reader: tick.reader, n: tick.n }
+      this.#silentAt = now + silence * (1 + this.#host.random())
+    }
     tail.floors.add(tick.end.next, tick.end.drawn)
-    if (covers(tail.position, tick.to)) return
+    if (covers(tail.position, tick.to)) {
+      // Nothing is new: this node has all that the last look of the reader could see. A late tick, or one
+      // that ends in the middle of a look, does not say so; nor do others while a look of this node goes on.
+      if (isNew && tail.finished && tick.to.position.next === undefined) {
+        this.#host.followers.onPresent()
+      }
+      return
+    }
     const slot = this.#slotOf(tick.reader, tick.n, now)
     if (slot === undefined || slot.tick !== undefined) return
     slot.tick = tick

@@ -67,7 +67,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     const clock = yield* Clock.Clock
     const seconds = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e9
     let atPresent = seconds()
-    options.followers.onFinish = () => {
+    options.followers.onPresent = () => {
       atPresent = seconds()
     }
     yield* tally.show("readerLag", () => seconds() - atPresent)

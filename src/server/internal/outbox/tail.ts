@@ -234,8 +234,8 @@ export class Followers {
   /** Runs when a channel is followed that was not, and when its last follower left. */
   onFollow: (channel: string) => void = () => undefined
   onLeave: (channel: string) => void = () => undefined
-  /** Runs when everything up to a position was handed out. */
-  onFinish: () => void = () => undefined
+  /** Runs when everything was handed out that the last look could see, also where that was nothing. */
+  onPresent: () => void = () => undefined
 
   constructor(limits: RingLimits) {
     this.budget = new Budget(limits)
@@ -374,7 +374,7 @@ export class Followers {
   finish(tail: Tail): void {
     const { end, midway, tick } = tail
     tail.finished = true
-    this.onFinish()
+    this.onPresent()
     for (const [channel, ends] of midway) {
       for (const follower of this.#byChannel.get(channel)?.set ?? []) {
         follower.offer({ _tag: "Position", cursor: end, tick, ends })

@@ -18,7 +18,7 @@ import {
 import { Followers, type Item, Tail } from "../../../../src/server/internal/outbox/tail.ts"
 import type { Random } from "../../support/random.ts"
 
-const identity = "abcdefgh"
+export const identity = "abcdefgh"
 const era = "era"
 const channels = ["a", "b", "c", "d", "e"]
 
@@ -28,7 +28,7 @@ const maxBytes = 1200
 const limits = { events: 256, maxAge: 60_000, bytes: 1024 * 1024 }
 
 /** The table of messages, with transactions that commit in any order. */
-class Table {
+export class Table {
   #next = 100n
   #id = 0
   readonly #running = new Set<bigint>()
@@ -124,7 +124,7 @@ interface Verdict {
   delivered: number
 }
 
-class Host {
+export class Host {
   readonly followers = new Followers(limits)
   readonly tail: Tail
   readonly table: Table
@@ -178,7 +178,7 @@ class Host {
 }
 
 /** The elected reader, or one that believes to be it. */
-class Reader extends Host {
+export class Reader extends Host {
   readonly name: string
   readonly term: number
   readonly #page: number
@@ -207,7 +207,7 @@ class Reader extends Host {
   }
 }
 
-interface Frame {
+export interface Frame {
   readonly text: string
   /** The channel of a page; `undefined` for a tick. */
   readonly channel: string | undefined
