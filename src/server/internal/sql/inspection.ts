@@ -47,14 +47,15 @@ export const functionsMissing = (sql: SqlClient): Effect.Effect<ReadonlyArray<st
     return rows.map(({ name }) => name)
   })
 
-/** The grants that a role lacks of those of a node, as statements. */
+/** The grants that a role lacks of those of a node or of an application, as statements. */
 export const grantsMissing = (
   sql: SqlClient,
-  role: string
+  role: string,
+  of: keyof typeof missingGrants = "node"
 ): Effect.Effect<ReadonlyArray<string>, SqlError> =>
   Effect.gen(function* () {
     const client = yield* objects(sql)
-    const rows = yield* client.unsafe<{ readonly statement: string }>(missingGrants, [role])
+    const rows = yield* client.unsafe<{ readonly statement: string }>(missingGrants[of], [role])
     return rows.map(({ statement }) => statement)
   })
 
