@@ -7,6 +7,7 @@ import { layerInstalled, publish } from "../server/support/durable.ts"
 import { execute, layerDatabase, serverUrl, TestDatabase } from "../support/database.ts"
 import { executablePath, natsServer } from "../support/natsServer.ts"
 import { serve } from "./support/gateway.ts"
+import { recorded } from "./support/guide.ts"
 import { record, start } from "./support/run.ts"
 
 /** The URL for another user, with the same rights to log in. */
@@ -145,6 +146,12 @@ describe("the cure of a command", () => {
             `npx effect-realtime sql --${needs}-role ${role} --apply`
           ])
           expect(statementsOf(text), name).toHaveLength(needs === "app" ? 3 : 32)
+          if (needs === "app") {
+            const owner = new URL(url).searchParams.get("user") ?? new URL(url).username
+            expect(text.replaceAll(role, "shop").replace(`role ${owner},`, "role postgres,")).toBe(
+              recorded("publish-rights")
+            )
+          }
           yield* runStatements(text, url)
         }
         const worked = yield* together(all, ({ role, run }) => run(as(url, role)))

@@ -40,7 +40,7 @@ describe("what is published to the outbox by a role that may not", () => {
     Effect.gen(function* () {
       const role = yield* roleOf("stranger")
       expect(yield* published(role).pipe(Effect.provide(layerInstalled()))).toBe(
-        'Publishing to channel "jobs" failed: permission denied for schema realtime. As the owner, give the role the rights to publish: PgInstaller.install({ roles: { app } }), or npx effect-realtime sql --app-role <role> --apply.'
+        'Publishing to channel "jobs" failed: permission denied for schema realtime. As the owner, give the role the rights to publish: npx effect-realtime sql --app-role <role> --apply, or PgInstaller.install({ roles: { app } }).'
       )
       const missing = yield* published(role).pipe(
         Effect.provide(layerDatabase),
@@ -65,7 +65,7 @@ describe("the secret of the bus", () => {
         yield* execute(url, `revoke usage on schema realtime from ${role}`)
         yield* keys.again
         expect(lines).toEqual([
-          "The secret of the bus cannot be read: permission denied for schema realtime. As the owner, give the role the rights of a node: PgInstaller.install({ roles: { node } }), or npx effect-realtime sql --node-role <role> --apply."
+          "The secret of the bus cannot be read: permission denied for schema realtime. As the owner, give the role the rights of a node: npx effect-realtime sql --node-role <role> --apply, or PgInstaller.install({ roles: { node } })."
         ])
         yield* execute(url, `grant usage on schema realtime to ${role}`)
         yield* keys.again

@@ -122,7 +122,7 @@ const cureOf = (code: string, reason: string, schema: string, rights: RoleRights
       schema === usual ? ["", ""] : [`schema: ${JSON.stringify(schema)}, `, `--schema ${schema} `]
     const closed = closedDatabase(reason)
     return closed === undefined
-      ? `As the owner, give the role the ${rightsOf[rights]}: PgInstaller.install({ ${of}roles: { ${rights} } }), or npx effect-realtime sql ${flag}--${rights}-role <role> --apply`
+      ? `As the owner, give the role the ${rightsOf[rights]}: npx effect-realtime sql ${flag}--${rights}-role <role> --apply, or PgInstaller.install({ ${of}roles: { ${rights} } })`
       : `Let the role connect: grant connect on database "${closed}" to <role>`
   }
   if (/no encryption|SSL off/.test(reason)) return "Add sslmode=require to the database URL"

@@ -126,7 +126,7 @@ const missing = ({ functions, sequences, tables }: GrantLists): string => {
   return `with place as (select n.oid, n.nspname from pg_namespace n where n.nspname = 'realtime'), needed(privilege, object, given) as (
   ${needed.join("\n  union all\n  ")}
 )
-select format('grant %s on %s to %I', privilege, object, $1::text) as statement from needed where not given`
+select format('grant %s on %s to %I', privilege, object, $1::text) as statement from needed where not given order by privilege <> 'usage', statement`
 }
 
 /** The statements that find what a role lacks of the rights of a node, and of those of an application. */
