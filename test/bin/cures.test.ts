@@ -52,7 +52,8 @@ const runCommands = (text: string, url: string) =>
 const runStatements = (text: string, url: string) =>
   Effect.gen(function* () {
     expect(statementsOf(text).length).toBeGreaterThan(0)
-    for (const line of statementsOf(text)) yield* execute(url, line)
+    // In one session.
+    yield* execute(url, `do $$ begin ${statementsOf(text).join(" ")} end $$`)
   })
 
 interface Sample {
@@ -108,7 +109,7 @@ const withRoles = Effect.forEach(Object.entries(samples), ([name, sample]) =>
 const together = <A, B, R>(all: ReadonlyArray<A>, run: (one: A) => Effect.Effect<B, never, R>) =>
   Effect.forEach(all, run, { concurrency: "unbounded" })
 
-describe("the cure of a command", () => {
+describe.concurrent("the cure of a command", () => {
   it.live("installs and gives the role its rights, where the objects are missing", () =>
     Effect.gen(function* () {
       const all = yield* withRoles
