@@ -1,7 +1,7 @@
 /** What each command says where PostgreSQL refuses: the printed cure is run, and the command works then. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Queue, type Scope } from "effect"
+import { Effect, Queue } from "effect"
 import { randomBytes } from "node:crypto"
 import { layerInstalled, publish } from "../server/support/durable.ts"
 import { execute, layerDatabase, serverUrl, TestDatabase } from "../support/database.ts"
@@ -59,7 +59,7 @@ const runStatements = (text: string, url: string) =>
 interface Sample {
   readonly needs: "app" | "node"
   /** Fails with what the command says. */
-  readonly run: (url: string) => Effect.Effect<string, never, Scope.Scope | TestDatabase>
+  readonly run: (url: string) => Effect.Effect<string>
 }
 
 const ended = (args: ReadonlyArray<string>) => (url: string) =>
@@ -71,14 +71,14 @@ const ended = (args: ReadonlyArray<string>) => (url: string) =>
 /** A command that goes on until a signal. */
 const going =
   (args: ReadonlyArray<string>) =>
-  (url: string): Effect.Effect<string, never, Scope.Scope> =>
+  (url: string): Effect.Effect<string> =>
     Effect.gen(function* () {
       const running = yield* start([...args, "--database", url])
       return yield* Effect.raceFirst(
         Effect.as(Queue.take(running.lines), "works"),
         Effect.map(running.ended, ({ stderr }) => stderr)
       )
-    })
+    }).pipe(Effect.scoped) as Effect.Effect<string>
 
 /** With the rights that each needs, each does something. */
 const samples: Readonly<Record<string, Sample>> = {
@@ -106,8 +106,9 @@ const withRoles = Effect.forEach(Object.entries(samples), ([name, sample]) =>
   Effect.map(roleOf("stranger"), (role) => ({ name, role, ...sample }))
 )
 
+/** Not all at once: each command listens to the stdin of this process. */
 const together = <A, B, R>(all: ReadonlyArray<A>, run: (one: A) => Effect.Effect<B, never, R>) =>
-  Effect.forEach(all, run, { concurrency: "unbounded" })
+  Effect.forEach(all, run, { concurrency: 2 })
 
 describe.concurrent("the cure of a command", () => {
   it.live("installs and gives the role its rights, where the objects are missing", () =>
@@ -342,17 +343,22 @@ describe.concurrent("the cure of a command", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("takes the schema along, and says so of the objects of another one", () =>
+  it.live("takes the schema along, and names the schema that has the objects", () =>
     Effect.gen(function* () {
       const role = yield* roleOf("stranger")
       yield* Effect.gen(function* () {
         const { url } = yield* TestDatabase
-        const durable = ["publish", "jobs", "1", "--delivery", "durable", "--schema", "events"]
-        const publishing = record([...durable, "--database", as(url, role)])
-        const refused = yield* publishing
-        expect(refused.stderr).toContain("or --schema is not the schema that has them")
+        const durable = ["publish", "jobs", "1", "--delivery", "durable"]
+        const publishing = (...args: ReadonlyArray<string>) =>
+          record([...durable, ...args, "--database", as(url, role)])
+        const refused = yield* publishing("--schema", "events")
+        expect(refused.stderr).toContain("in schema events. Let a role")
         yield* runCommands(refused.stderr, url)
-        expect((yield* publishing).code).toBe(0)
+        expect((yield* publishing("--schema", "events")).code).toBe(0)
+        const named = "Schema events has them: if you mean that one, give --schema events."
+        expect((yield* publishing()).stderr).toContain(`in schema realtime. ${named} Let a role`)
+        const doctor = yield* record(["doctor", "--database", url, "--ignore", "listen"])
+        expect(doctor.stdout).toContain(`in schema realtime. ${named}\n`)
       }).pipe(Effect.provide(layerDatabase))
     }).pipe(Effect.scoped)
   )

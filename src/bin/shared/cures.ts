@@ -24,8 +24,7 @@ import {
   sqlMessage,
   sqlState
 } from "../../server/internal/link/sqlState.ts"
-import { grantsMissing } from "../../server/internal/sql/inspection.ts"
-import { usual } from "../../server/internal/sql/schemaName.ts"
+import { grantsMissing, installedSchemas } from "../../server/internal/sql/inspection.ts"
 import { NotInstalled, OutdatedInstall } from "../../server/PgInstaller.ts"
 import { layerDatabase, type Place } from "./database.ts"
 import { CommandFailed, failed } from "./exit.ts"
@@ -153,9 +152,20 @@ const whoInstalls = ({ creates, name, owner, owns }: Partial<Facts>): string =>
       ? "Run"
       : `Let role ${owner}, which owns them, run`
 
-const missingText = (schema: string, needs: NeededRights, facts: Partial<Facts>): string =>
+/** What to add where another schema has the objects: a user would install them twice. */
+export const elsewhereText = (schemas: ReadonlyArray<string>): string =>
+  schemas.length === 0
+    ? ""
+    : ` Schema ${schemas.join(" and ")} has them: if you mean that one, give ${schemas.map((one) => `--schema ${shellWord(one)}`).join(" or ")}.`
+
+const missingText = (
+  schema: string,
+  needs: NeededRights,
+  facts: Partial<Facts>,
+  elsewhere: ReadonlyArray<string> = []
+): string =>
   lines(
-    `The database does not have the objects of effect-realtime in schema ${schema}${schema === usual ? "" : ", or --schema is not the schema that has them"}. ${whoInstalls(facts)}:`,
+    `The database does not have the objects of effect-realtime in schema ${schema}.${elsewhereText(elsewhere)} ${whoInstalls(facts)}:`,
     installLine(schema, needs, facts)
   )
 
@@ -253,7 +263,7 @@ const curedText = (place: Place, needs: NeededRights, refusal: CurableRefusal) =
       const facts = yield* factsOf(sql, schema)
       switch (refusal.kind) {
         case "missing":
-          return missingText(schema, needs, facts)
+          return missingText(schema, needs, facts, yield* installedSchemas(sql))
         case "outdated":
           return outdatedText(refusal.fault, schema, facts)
         case "forbidden":

@@ -13,12 +13,14 @@ import { isForbidden } from "../../../server/internal/link/sqlState.ts"
 import {
   functionsMissing,
   grantsMissing,
+  installedSchemas,
   installFacts,
   isInstalled,
   oldestAge
 } from "../../../server/internal/sql/inspection.ts"
 import { objects } from "../../../server/internal/sql/objects.ts"
 import { schemaVersion } from "../../../server/internal/sql/schema.ts"
+import { elsewhereText } from "../../shared/cures.ts"
 import { shellWord } from "../../shared/shell.ts"
 import { ofSchema } from "../../shared/watchLine.ts"
 import { watchCures } from "./watchCures.ts"
@@ -41,7 +43,7 @@ const install: Check = {
   look: Effect.fnUntraced(function* ({ pool, schema }: Patient) {
     if (!(yield* isInstalled(pool))) {
       return fix(
-        `The database does not have the objects of effect-realtime in schema ${schema}.`,
+        `The database does not have the objects of effect-realtime in schema ${schema}.${elsewhereText(yield* installedSchemas(pool))}`,
         `Run npx effect-realtime sql${ofSchema(schema)} --apply as the owner.`
       )
     }
