@@ -27,19 +27,24 @@ export type {
 } from "./internal/link/databaseRefusal.ts"
 
 /**
- * The source could not listen or send as requested.
+ * The source could not listen or send as requested, or the outbox could not store what was published.
  *
  * @category errors
  * @since 0.1.0
  */
 export class SourceError extends Schema.TaggedError<SourceError>()("SourceError", {
-  operation: Schema.Literals(["connect", "listen", "notify"]),
+  operation: Schema.Literals(["connect", "listen", "notify", "publish"]),
   channel: Schema.optionalKey(Schema.String),
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    const where = this.channel === undefined ? "" : ` on channel "${this.channel}"`
-    return `${this.operation.toUpperCase()}${where} failed: ${errorText(this.cause)}. Check the database URL, and that the role may connect.`
+    const isPublish = this.operation === "publish"
+    const where =
+      this.channel === undefined ? "" : ` ${isPublish ? "to" : "on"} channel "${this.channel}"`
+    const what = isPublish ? "Publishing" : this.operation.toUpperCase()
+    const why = errorText(this.cause)
+    // A cause that is a sentence has its own cure.
+    return `${what}${where} failed: ${why.endsWith(".") ? why : `${why}. Check the database URL, and that the role may connect.`}`
   }
 }
 

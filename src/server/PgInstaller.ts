@@ -421,8 +421,11 @@ const refused =
   (target: Target) =>
   (error: TransactionError): InstallError => {
     const state = sqlState(error)
-    // An error that the installed functions raise, or a missing table or column of a condition.
-    return state?.startsWith("RT") || state === "42P01" || state === "42703"
+    // An error that the installed functions raise, or a missing table or column of a condition. Without the
+    // objects it is the list of watched tables that is missing.
+    return state?.startsWith("RT") ||
+      (state === "42P01" && !/"[^"]+\.watched"/.test(sqlMessage(error))) ||
+      state === "42703"
       ? new WatchRefused({ table: `${target.schema}.${target.name}`, reason: sqlMessage(error) })
       : error
   }

@@ -372,25 +372,30 @@ describe("doctor", () => {
     }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
-  it.live("ends with 2 where it could not look, and with 1 where nothing is installed", () =>
-    Effect.gen(function* () {
-      const { name, url } = yield* TestDatabase
-      const gone = yield* doctor(`postgres://nobody@127.0.0.1:${yield* freePort}/app`)
-      expect([gone.code, gone.stdout]).toEqual([2, ""])
-      expect(gone.stderr).toContain("The database cannot be looked at: ")
-      const misnamed = yield* doctor(url.replace(name, "not_there"))
-      expect([misnamed.code, misnamed.stderr]).toEqual([
-        2,
-        expect.stringContaining("Create the database, or correct its name in the database URL")
-      ])
-      const unread = yield* doctor("postgres://db/app?sslmode=perhaps")
-      expect([unread.code, unread.stderr]).toEqual([2, expect.stringContaining("sslmode=perhaps")])
-      const empty = yield* doctor(url, ...quiet)
-      const ofInstall = /^.{5}(install|rights|tables|wake|retention)\b.*\n(?: +\S.*\n)*/gm
-      expect([empty.code, empty.stdout.match(ofInstall)?.join("")]).toEqual([
-        1,
-        recorded("doctor-empty")
-      ])
-    }).pipe(Effect.provide(layerDatabase))
+  it.live(
+    "ends with 2 where it could not look, 64 for a URL that is none, and 1 where nothing is installed",
+    () =>
+      Effect.gen(function* () {
+        const { name, url } = yield* TestDatabase
+        const gone = yield* doctor(`postgres://nobody@127.0.0.1:${yield* freePort}/app`)
+        expect([gone.code, gone.stdout]).toEqual([2, ""])
+        expect(gone.stderr).toContain("The database cannot be looked at: ")
+        const misnamed = yield* doctor(url.replace(name, "not_there"))
+        expect([misnamed.code, misnamed.stderr]).toEqual([
+          2,
+          expect.stringContaining("Create the database, or correct its name in the database URL")
+        ])
+        const unread = yield* doctor("postgres://db/app?sslmode=perhaps")
+        expect([unread.code, unread.stderr]).toEqual([
+          64,
+          expect.stringContaining("sslmode=perhaps")
+        ])
+        const empty = yield* doctor(url, ...quiet)
+        const ofInstall = /^.{5}(install|rights|tables|wake|retention)\b.*\n(?: +\S.*\n)*/gm
+        expect([empty.code, empty.stdout.match(ofInstall)?.join("")]).toEqual([
+          1,
+          recorded("doctor-empty")
+        ])
+      }).pipe(Effect.provide(layerDatabase))
   )
 })

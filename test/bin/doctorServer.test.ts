@@ -68,7 +68,7 @@ describe("doctor, of a server", () => {
           "--database",
           url(verified.replace(authority, "/nowhere.pem"))
         ])
-        expect([stranger.code, stranger.stdout]).toEqual([2, ""])
+        expect([stranger.code, stranger.stdout]).toEqual([64, ""])
       }).pipe(Effect.scoped)
   )
 

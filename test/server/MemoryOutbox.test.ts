@@ -54,7 +54,7 @@ describe("MemoryOutbox", () => {
       yield* outbox.stop
       expect(yield* Effect.flip(Realtime.publish(Orders, { n: 2 }))).toMatchObject({
         _tag: "SourceError",
-        operation: "notify"
+        operation: "publish"
       })
       yield* outbox.restore
       yield* Realtime.publish(Orders, { n: 3 })

@@ -466,8 +466,8 @@ export const suite = <R, E>(
           { _tag: "PublishRefused", reason: "table" },
           { _tag: "PublishRefused", reason: "value" },
           { _tag: "PayloadTooLarge", bytes: 8 * 1024 * 1024 + 1, limit: 8 * 1024 * 1024 },
-          { _tag: "SourceError", operation: "notify" },
-          { _tag: "SourceError", operation: "notify" }
+          { _tag: "SourceError", operation: "publish" },
+          { _tag: "SourceError", operation: "publish" }
         ])
         yield* reader.publish("room", "2")
         yield* reader.position

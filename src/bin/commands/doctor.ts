@@ -6,7 +6,8 @@ import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
-import { failedBy, layerDatabase, sentenceOf } from "../shared/database.ts"
+import { sentenceOf } from "../shared/cures.ts"
+import { layerDatabase } from "../shared/database.ts"
 import { definitionsFlag, definitionsOf } from "../shared/definitions.ts"
 import { CommandFailed, exitCodes } from "../shared/exit.ts"
 import {
@@ -127,15 +128,15 @@ export const doctorCommand = Command.make(
       all.push(found)
       return say(...print(found))
     }
+    const sentence = sentenceOf(given, "node")
+    const blind = (before: string, error: unknown) =>
+      Effect.flatMap(sentence(error), (text) =>
+        Effect.fail(new CommandFailed({ message: `${before}${text}`, code: exitCodes.blind }))
+      )
     yield* Effect.gen(function* () {
       const pool = yield* PgClient.PgClient
-      const server = yield* Effect.mapError(
-        connection,
-        (error) =>
-          new CommandFailed({
-            message: `The database cannot be looked at: ${sentenceOf(error, schema)}`,
-            code: exitCodes.blind
-          })
+      const server = yield* connection.pipe(
+        Effect.catch((error) => blind("The database cannot be looked at: ", error))
       )
       const { name, version } = server
       yield* tell(
@@ -159,17 +160,18 @@ export const doctorCommand = Command.make(
               Effect.scoped,
               Effect.timeout(patience),
               Effect.catch((error) =>
-                Effect.succeed<Verdict>({ status: "unknown", text: sentenceOf(error, schema) })
+                Effect.map(sentence(error), (said): Verdict => {
+                  const [text = "", ...lines] = said.split("\n")
+                  return { status: "unknown", text, lines: lines.map((line) => line.trim()) }
+                })
               )
             )
         for (const verdict of [found].flat()) yield* tell(name, verdict)
       }
     }).pipe(
-      Effect.provide(layerDatabase({ database, schema })),
-      Effect.mapError((error) =>
-        error instanceof CommandFailed
-          ? error
-          : new CommandFailed({ message: failedBy(schema)(error).message, code: exitCodes.blind })
+      Effect.provide(layerDatabase(given)),
+      Effect.catch((error) =>
+        error instanceof CommandFailed ? Effect.fail(error) : blind("", error)
       )
     )
     yield* conclude(all, json)

@@ -24,7 +24,7 @@ import {
   deliveryFlag,
   withoutDelivery
 } from "../shared/channels.ts"
-import { inDatabase, sentenceOf } from "../shared/database.ts"
+import { inDatabase, type NeededRights, sentenceOf } from "../shared/cures.ts"
 import { definitionsFlag } from "../shared/definitions.ts"
 import { failed, wrongUsage } from "../shared/exit.ts"
 import { databaseFlag, schemaFlag, switchFlag, textFlag } from "../shared/flags.ts"
@@ -63,6 +63,9 @@ const send = Effect.fnUntraced(function* (chosen: Chosen, json: string, key: str
   }
   yield* sql`select pg_notify(${name}, ${json})`
 })
+
+/** To notify a live channel takes no right. */
+const needs: NeededRights = "app"
 
 const lines = Stdio.Stdio.useSync(({ stdin }) =>
   stdin.pipe(
@@ -116,14 +119,22 @@ export const publishCommand = Command.make(
         let count = 0
         /** A second run of all lines would publish these again. */
         const stopped = (line: number) => (error: unknown) =>
-          failed(
-            `${sentenceOf(error, given.schema)} ${count} before it ${count === 1 ? "is" : "are"} published: go on with line ${line}.`
-          )
+          Effect.flatMap(sentenceOf(given, needs)(error), (sentence) => {
+            const [first, ...lines] = sentence.split("\n")
+            const before = `${count} before it ${count === 1 ? "is" : "are"} published: go on with line ${line}.`
+            return Effect.fail(
+              failed(
+                lines.length === 0
+                  ? `${first} ${before}`
+                  : [`Line ${line}: ${before} ${first}`, ...lines].join("\n")
+              )
+            )
+          })
         yield* Stream.runForEach(yield* lines, ([text, index]) =>
           checkedText(chosen, text, `Line ${index + 1}`).pipe(
             Effect.flatMap((json) => send(chosen, json, undefined)),
             Effect.andThen(Effect.suspend(() => counting.at(++count))),
-            Effect.mapError(stopped(index + 1))
+            Effect.catch(stopped(index + 1))
           )
         )
         yield* counting.end
@@ -133,7 +144,7 @@ export const publishCommand = Command.make(
       yield* send(chosen, yield* checkedText(chosen, text, "The payload"), key)
       yield* say(`published to ${name} (${chosen.delivery})`)
     },
-    (effect, given) => inDatabase(given)(effect)
+    (effect, given) => inDatabase(given, needs)(effect)
   )
 ).pipe(
   Command.withDescription(

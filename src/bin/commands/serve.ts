@@ -7,7 +7,7 @@ import * as Config from "../gateway/config.ts"
 import { joined, type NameGiven } from "../gateway/given.ts"
 import { settings } from "../gateway/settings.ts"
 import { warnOfUnknown } from "../gateway/variables.ts"
-import { failedBy } from "../shared/database.ts"
+import { failedBy } from "../shared/cures.ts"
 import { failed, serverUntilSignal, wrongUsage } from "../shared/exit.ts"
 import { say } from "../shared/output.ts"
 import { flagsOf, type FlagValues, spelledOf, valuesOf } from "../shared/setting.ts"
@@ -89,11 +89,13 @@ export const serveCommand = Command.make(
       yield* open({ config, database, schema }).pipe(
         Effect.mapError((error) => {
           const sentence = gatewaySentence(error)
-          return (
-            faultOf(config, error) ??
-            (sentence === undefined ? failedBy(schema)(error) : failed(sentence))
-          )
+          return faultOf(config, error) ?? (sentence === undefined ? error : failed(sentence))
         }),
+        Effect.catch((error) =>
+          error instanceof Config.InvalidGateway
+            ? Effect.fail(wrongUsage(error.message))
+            : failedBy({ database, schema }, "node")(error)
+        ),
         Effect.flatMap((url) => say(`ready ${url}`))
       )
       return yield* Effect.never

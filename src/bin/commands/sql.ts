@@ -12,7 +12,7 @@ import * as Flag from "effect/cli/Flag"
 import { schemaVersion } from "../../server/internal/sql/schema.ts"
 import { asWatch, targetOf } from "../../server/internal/sql/watchStatement.ts"
 import * as PgInstaller from "../../server/PgInstaller.ts"
-import { failedBy, layerDatabase } from "../shared/database.ts"
+import { inDatabase } from "../shared/cures.ts"
 import { definitionsFlag, tablesOf } from "../shared/definitions.ts"
 import { wrongUsage } from "../shared/exit.ts"
 import { databaseFlag, durationFlag, schemaFlag, switchFlag, textFlag } from "../shared/flags.ts"
@@ -167,8 +167,7 @@ export const sqlCommand = Command.make(
       sql.withTransaction(Effect.forEach(work.steps, ([, step]) => step, { discard: true }))
     ).pipe(
       Effect.andThen(Effect.forEach(work.steps, ([done]) => say(done), { discard: true })),
-      Effect.provide(layerDatabase({ database: database.value, schema })),
-      Effect.mapError(failedBy(schema))
+      inDatabase({ database: database.value, schema }, "owner")
     )
   })
 ).pipe(

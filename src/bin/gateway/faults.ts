@@ -3,12 +3,9 @@ import { ListenNotDelivered, NotPrimary } from "../../server/internal/link/datab
 import { isStandby } from "../../server/internal/link/sqlState.ts"
 import { InvalidOption } from "../../server/internal/options.ts"
 import { ChannelConflict } from "../../server/internal/session/registry.ts"
-import { usual } from "../../server/internal/sql/schemaName.ts"
-import * as PgInstaller from "../../server/PgInstaller.ts"
 import { channelOf, InvalidGateway } from "./config.ts"
 import type { Joined } from "./given.ts"
 import { InvalidNats } from "../shared/nats.ts"
-import { ofSchema } from "../shared/watchLine.ts"
 
 /** The key of an option that has another name in the file. */
 const keys: Readonly<Record<string, string>> = { listenUrl: "listen" }
@@ -54,9 +51,6 @@ export const gatewaySentence = (error: unknown): string | undefined => {
   }
   if (error instanceof NotPrimary || isStandby(error)) {
     return "The database is a standby, and a gateway needs the primary: a standby sends no notifications and takes no writes. Give --database the address of the primary, or a name that leads to it."
-  }
-  if (error instanceof PgInstaller.NotInstalled || error instanceof PgInstaller.OutdatedInstall) {
-    return `${error.message.split(". ", 1)[0]}. Start the gateway without --no-install and with a role that may install, or let the owner run: npx effect-realtime sql${ofSchema(error.schema ?? usual)} --apply`
   }
   return undefined
 }

@@ -9,7 +9,6 @@ import {
   ListenNotDelivered,
   NotPrimary
 } from "../../../src/server/internal/link/databaseRefusal.ts"
-import * as PgInstaller from "../../../src/server/PgInstaller.ts"
 import { authenticator } from "../../../src/bin/gateway/identity.ts"
 import { servedTable } from "../support/gateway.ts"
 
@@ -336,9 +335,6 @@ describe("an error of the database", () => {
     expect(gatewaySentence(new NotPrimary())).toContain(
       "Give --database the address of the primary"
     )
-    const missing = gatewaySentence(new PgInstaller.NotInstalled({ schema: "gate" }))
-    expect(missing).toContain("npx effect-realtime sql --schema gate --apply")
-    expect(missing).not.toContain("PgInstaller")
     expect(gatewaySentence(new Error("other"))).toBeUndefined()
   })
 })

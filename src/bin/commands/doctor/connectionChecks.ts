@@ -10,7 +10,7 @@ import { ListenNotDelivered } from "../../../server/internal/link/databaseRefusa
 import { readUrl } from "../../../server/internal/link/databaseUrl.ts"
 import * as PgLink from "../../../server/internal/link/pgLink.ts"
 import { leastMisses, selfTest } from "../../../server/internal/link/selfTest.ts"
-import { undelivered } from "../../shared/database.ts"
+import { undelivered } from "../../shared/cures.ts"
 import { type Check, fix, ok, type Patient } from "./verdict.ts"
 
 const loopback = /^(localhost|127\.\d+\.\d+\.\d+|::1)$/

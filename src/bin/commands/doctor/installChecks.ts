@@ -13,13 +13,15 @@ import { isForbidden } from "../../../server/internal/link/sqlState.ts"
 import {
   functionsMissing,
   grantsMissing,
+  installedSchemas,
   installFacts,
   isInstalled,
   oldestAge
 } from "../../../server/internal/sql/inspection.ts"
 import { objects } from "../../../server/internal/sql/objects.ts"
 import { schemaVersion } from "../../../server/internal/sql/schema.ts"
-import { OutdatedInstall } from "../../../server/PgInstaller.ts"
+import { elsewhereText } from "../../shared/cures.ts"
+import { shellWord } from "../../shared/shell.ts"
 import { ofSchema } from "../../shared/watchLine.ts"
 import { watchCures } from "./watchCures.ts"
 import { type Check, fix, ok, type Patient, skipped, type Verdict } from "./verdict.ts"
@@ -41,7 +43,7 @@ const install: Check = {
   look: Effect.fnUntraced(function* ({ pool, schema }: Patient) {
     if (!(yield* isInstalled(pool))) {
       return fix(
-        `The database does not have the objects of effect-realtime in schema ${schema}.`,
+        `The database does not have the objects of effect-realtime in schema ${schema}.${elsewhereText(yield* installedSchemas(pool))}`,
         `Run npx effect-realtime sql${ofSchema(schema)} --apply as the owner.`
       )
     }
@@ -53,7 +55,10 @@ const install: Check = {
     }
     const { isOurs, version } = facts
     if (version < schemaVersion) {
-      return fix(new OutdatedInstall({ installed: version, needed: schemaVersion, schema }).message)
+      return fix(
+        `The database has version ${version} of the objects, and this command line is of version ${schemaVersion}.`,
+        `Run npx effect-realtime sql${ofSchema(schema)} --apply as the owner, which keeps messages and cursors.`
+      )
     }
     if (version > schemaVersion) {
       return fix(
@@ -85,7 +90,7 @@ const rights: Check = {
     if (known.length === 0) {
       return fix(
         `There is no role "${role}".`,
-        `Run npx effect-realtime sql${ofSchema(schema)} --node-role ${role} --apply as the owner.`
+        `Run npx effect-realtime sql${ofSchema(schema)} --node-role ${shellWord(role)} --apply as the owner.`
       )
     }
     const missing = yield* grantsMissing(pool, role)
@@ -94,7 +99,7 @@ const rights: Check = {
       : {
           ...fix(
             `Role ${role} lacks ${missing.length} of the rights of a node.`,
-            `Run npx effect-realtime sql${ofSchema(schema)} --node-role <role> --apply as the owner, and grant that role to ${role}. Or run as the owner:`
+            `Run npx effect-realtime sql${ofSchema(schema)} --node-role ${shellWord(role)} --apply as the owner. Or run with psql as the owner:`
           ),
           lines: missing.map((statement) => `${statement};`)
         }

@@ -9,7 +9,8 @@ import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import type { Keys } from "../../../server/internal/bus/bus.ts"
 import * as NotifyCarrier from "../../../server/internal/bus/notifyCarrier.ts"
 import * as PgNotificationSource from "../../../server/PgNotificationSource.ts"
-import { inDatabase, type Place, sentenceOf } from "../../shared/database.ts"
+import { inDatabase, sentenceOf } from "../../shared/cures.ts"
+import type { Place } from "../../shared/database.ts"
 import { type NatsGiven, natsSettings, overNats } from "../../shared/nats.ts"
 import { type FlagValues, spelledOf, valuesOf } from "../../shared/setting.ts"
 import { untilSignal } from "../../shared/exit.ts"
@@ -82,7 +83,9 @@ export const show = (given: ShowOptions) =>
     yield* print(first)
     const again = Effect.flatMap(look, print).pipe(
       // The database may come back.
-      Effect.catch((error) => tell(...sentenceOf(error, given.schema).split("\n")))
+      Effect.catch((error) =>
+        Effect.flatMap(sentenceOf(given, "node")(error), (text) => tell(...text.split("\n")))
+      )
     )
     return yield* Effect.forever(Effect.andThen(Effect.sleep(given.interval), again))
-  }).pipe(Effect.scoped, inDatabase(given))
+  }).pipe(Effect.scoped, inDatabase(given, "node"))

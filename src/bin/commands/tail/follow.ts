@@ -20,7 +20,8 @@ import * as OutboxReader from "../../../server/OutboxReader.ts"
 import * as PgNotificationSource from "../../../server/PgNotificationSource.ts"
 import * as Realtime from "../../../server/Realtime.ts"
 import { type Chosen, choose, withoutDelivery } from "../../shared/channels.ts"
-import { inDatabase, type Place } from "../../shared/database.ts"
+import { inDatabase } from "../../shared/cures.ts"
+import type { Place } from "../../shared/database.ts"
 import { failed, untilSignal, wrongUsage } from "../../shared/exit.ts"
 import { say, tell } from "../../shared/output.ts"
 import { styles } from "../../shared/styles.ts"
@@ -234,5 +235,5 @@ export const follow = Effect.fnUntraced(
     )
     if (left > 0) return yield* failed(`Channel "${name}" ended.`)
   },
-  (effect, given) => inDatabase(given)(effect)
+  (effect, given) => inDatabase(given, "node")(effect)
 )

@@ -11,7 +11,8 @@ import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import { errorText } from "../../../internal/errorText.ts"
 import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
-import { isForbidden, isMissing, sqlMessage } from "../link/sqlState.ts"
+import { explained } from "../link/databaseRefusal.ts"
+import { isForbidden, isMissing } from "../link/sqlState.ts"
 import { Outage } from "../outage.ts"
 import { secretsStatement } from "../sql/busSecret.ts"
 import { openStatement } from "../sql/identity.ts"
@@ -69,7 +70,11 @@ export const make = (
     )
     const again = read.pipe(
       Effect.andThen(outage.recovered),
-      Effect.catch((error) => outage.failing(sqlMessage(error))),
+      Effect.catch((error) =>
+        outage.failing(
+          isMissing(error) ? new NotInstalled({ schema }).message : explained(error, schema)
+        )
+      ),
       Effect.catchDefect((defect) => outage.failing(errorText(defect), Cause.die(defect))),
       Effect.annotateLogs("component", "effect-realtime bus")
     )

@@ -11,10 +11,12 @@ import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type { Principal } from "../auth/callbacks.ts"
-import { isMissing, sqlMessage } from "../link/sqlState.ts"
+import { explained } from "../link/databaseRefusal.ts"
+import { isMissing } from "../link/sqlState.ts"
 import { Defects } from "../notices.ts"
 import { Outage } from "../outage.ts"
 import { revocationPage } from "../sql/revocations.ts"
+import { SchemaName } from "../sql/schemaName.ts"
 
 export interface Revocation {
   readonly kind: "identity" | "token"
@@ -77,6 +79,7 @@ export const make = (
 ): Effect.Effect<RevocationList, SqlError, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
+    const schema = yield* SchemaName
     const mono = () => Number(clock.monotonicTimeNanosUnsafe() / 1000n) / 1000
     let known = new Map<string, Revocation>()
     let last = "0"
@@ -142,7 +145,7 @@ export const make = (
       whole = undefined
     })
     const unread = (error: SqlError | Error) => {
-      return mono() - readAt < patience ? Effect.void : outage.failing(sqlMessage(error))
+      return mono() - readAt < patience ? Effect.void : outage.failing(explained(error, schema))
     }
     yield* read.pipe(
       Effect.catch((error) =>

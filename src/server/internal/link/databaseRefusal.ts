@@ -105,15 +105,25 @@ const cures: Readonly<Record<string, string>> = {
 export const tlsCodes =
   /^(ERR_(SSL|TLS)_|CERT_|UNABLE_TO_(GET_ISSUER|VERIFY)|(DEPTH_ZERO_)?SELF_SIGNED|INVALID_CA$|HOSTNAME_MISMATCH$|EPROTO$)/
 
-const cureOf = (code: string, reason: string, schema: string): string => {
+/** The rights that a role needs: those of a node, or those of an application that publishes. */
+export type RoleRights = "app" | "node"
+
+const rightsOf = { app: "rights to publish", node: "rights of a node" } as const
+
+/** The database to which PostgreSQL lets a role not connect, out of its message. */
+export const closedDatabase = (reason: string): string | undefined =>
+  /^permission denied for database "(.*)"$/.exec(reason)?.[1]
+
+const cureOf = (code: string, reason: string, schema: string, rights: RoleRights): string => {
   const known = cures[code]
   if (known !== undefined) return known
   if (code === "42501") {
     const [of, flag] =
       schema === usual ? ["", ""] : [`schema: ${JSON.stringify(schema)}, `, `--schema ${schema} `]
-    return /for database/.test(reason)
-      ? "Let the role connect: grant connect on database"
-      : `Give the role the rights of a node: PgInstaller.install({ ${of}roles: { node } }), or npx effect-realtime sql ${flag}--node-role`
+    const closed = closedDatabase(reason)
+    return closed === undefined
+      ? `As the owner, give the role the ${rightsOf[rights]}: npx effect-realtime sql ${flag}--${rights}-role <role> --apply, or PgInstaller.install({ ${of}roles: { ${rights} } })`
+      : `Let the role connect: grant connect on database "${closed}" to <role>`
   }
   if (/no encryption|SSL off/.test(reason)) return "Add sslmode=require to the database URL"
   if (tlsCodes.test(code)) {
@@ -125,10 +135,14 @@ const cureOf = (code: string, reason: string, schema: string): string => {
   return "Check the user in the database URL, that the role may log in, and what pg_hba.conf says about it"
 }
 
-/** The refusal when it lasts, or `undefined` for a failure that may pass; `schema` is that of the objects. */
+/**
+ * The refusal when it lasts, or `undefined` for a failure that may pass; `schema` is that of the objects, and
+ * `rights` are those that the session needs.
+ */
 export const databaseRefusalOf = (
   failure: unknown,
-  schema = usual
+  schema = usual,
+  rights: RoleRights = "node"
 ): DatabaseRefusal | undefined => {
   if (!isSqlError(failure)) return undefined
   const code = sqlState(failure)
@@ -139,13 +153,13 @@ export const databaseRefusalOf = (
     (code !== undefined &&
       (code.startsWith("28") || code === "3D000" || code === "42501" || tlsCodes.test(code)))
   return lasting
-    ? { code: code ?? "none", reason, cure: cureOf(code ?? "", reason, schema) }
+    ? { code: code ?? "none", reason, cure: cureOf(code ?? "", reason, schema, rights) }
     : undefined
 }
 
 /** The message of a failure, with the way to fix it where that is known. */
-export const explained = (failure: unknown, schema?: string): string => {
-  const refusal = databaseRefusalOf(failure, schema)
+export const explained = (failure: unknown, schema?: string, rights?: RoleRights): string => {
+  const refusal = databaseRefusalOf(failure, schema, rights)
   return refusal === undefined ? sqlMessage(failure) : `${refusal.reason}. ${refusal.cure}.`
 }
 

@@ -18,8 +18,9 @@ import type { Node } from "../../NodeBus.ts"
 import type { PgLink } from "../link/pgLink.ts"
 import { errorText } from "../../../internal/errorText.ts"
 import { Outage } from "../outage.ts"
-import { sqlMessage } from "../link/sqlState.ts"
+import { explained } from "../link/databaseRefusal.ts"
 import * as metrics from "../metrics.ts"
+import { SchemaName } from "../sql/schemaName.ts"
 import { type LeaseStatements, make as statementsOn, NoSession } from "./leaseStatements.ts"
 
 /**
@@ -97,6 +98,7 @@ const take = (
     const clock = yield* Clock.Clock
     const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
     const { incarnation, name: node } = holder
+    const schema = yield* SchemaName
 
     const outage = new Outage({
       lost: `The lease "${name}" cannot be asked for`,
@@ -130,7 +132,7 @@ const take = (
         Effect.tap(outage.recovered),
         // The reader logs that it has no session.
         Effect.tapError((error) =>
-          error instanceof NoSession ? Effect.void : outage.failing(sqlMessage(error))
+          error instanceof NoSession ? Effect.void : outage.failing(explained(error, schema))
         ),
         Effect.option,
         Effect.catchDefect((defect) =>

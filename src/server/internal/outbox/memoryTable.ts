@@ -71,7 +71,7 @@ const drawnAhead = 32n
 const maxKeyBytes = 500
 
 const failed = (channel: string, what: string) =>
-  new SourceError({ operation: "notify", channel, cause: new Error(what) })
+  new SourceError({ operation: "publish", channel, cause: new Error(what) })
 
 const stopped = "the database in memory is stopped"
 

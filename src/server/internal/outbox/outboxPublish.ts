@@ -8,10 +8,13 @@ import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { PayloadTooLarge } from "../../../RealtimeError.ts"
 import { SourceError } from "../../NotificationSource.ts"
+import { NotInstalled } from "../../PgInstaller.ts"
 import { maxPayloadBytes } from "../sql/schema.ts"
-import { isDataFault, sqlMessage, sqlState } from "../link/sqlState.ts"
+import { explained } from "../link/databaseRefusal.ts"
+import { isDataFault, isMissing, sqlMessage, sqlState } from "../link/sqlState.ts"
 import { objects } from "../sql/objects.ts"
 import { sentOf } from "../sql/publish.ts"
+import { SchemaName } from "../sql/schemaName.ts"
 import { traceOfFiber } from "../tracing.ts"
 
 /**
@@ -75,7 +78,7 @@ export const publish = (
           )
     }),
     Effect.asVoid,
-    Effect.mapError((error) => faultOf(error, channel, json))
+    Effect.catch((error) => refused(error, channel, json))
   )
 }
 
@@ -95,13 +98,21 @@ export const published = (
       )
     ),
     Effect.map(([row]) => row?.same),
-    Effect.mapError((error) => faultOf(error, channel, json))
+    Effect.catch((error) => refused(error, channel, json))
   )
 
 const notStored = (channel: string, detail: string) =>
   new PublishRefused({ channel, reason: "value", detail })
 
-const faultOf = (error: SqlError, channel: string, json: string): OutboxPublishError => {
+const refused = (error: SqlError, channel: string, json: string) =>
+  Effect.flatMap(SchemaName, (schema) => Effect.fail(faultOf(error, channel, json, schema)))
+
+const faultOf = (
+  error: SqlError,
+  channel: string,
+  json: string,
+  schema: string
+): OutboxPublishError => {
   switch (sqlState(error)) {
     case "RT002":
       return new PublishRefused({ channel, reason: "table" })
@@ -117,9 +128,11 @@ const faultOf = (error: SqlError, channel: string, json: string): OutboxPublishE
       return isDataFault(error)
         ? notStored(channel, sqlMessage(error))
         : new SourceError({
-            operation: "notify",
+            operation: "publish",
             channel,
-            cause: new Error(sqlMessage(error), { cause: error })
+            cause: isMissing(error)
+              ? new NotInstalled({ cause: error, schema })
+              : new Error(explained(error, schema, "app"), { cause: error })
           })
   }
 }

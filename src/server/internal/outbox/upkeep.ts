@@ -11,9 +11,10 @@ import type * as Scope from "effect/Scope"
 import * as Cursor from "../../../internal/cursorText.ts"
 import * as metrics from "../metrics.ts"
 import type { Take } from "./outbox.ts"
-import { sqlMessage } from "../link/sqlState.ts"
+import { explained } from "../link/databaseRefusal.ts"
 import { Outage } from "../outage.ts"
 import { objects } from "../sql/objects.ts"
+import { SchemaName } from "../sql/schemaName.ts"
 import { untraced } from "../tracing.ts"
 
 /** Messages deleted in one transaction, which takes a few milliseconds. */
@@ -39,6 +40,7 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
   Effect.gen(function* (): Effect.fn.Return<Upkeep, never, Scope.Scope> {
     if (!enabled) return { due: () => {} }
     const client = yield* objects(sql)
+    const schema = yield* SchemaName
     // While a turn prunes, a newer request replaces the one that waits.
     const turns = yield* Queue.sliding<{ readonly take: Take; readonly retention: number }>(1)
     const pruning = new Outage({
@@ -87,7 +89,7 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
       Effect.catchCause((cause) =>
         Cause.hasInterruptsOnly(cause)
           ? Effect.interrupt
-          : pruning.failing(sqlMessage(Cause.squash(cause)), cause)
+          : pruning.failing(explained(Cause.squash(cause), schema), cause)
       ),
       Effect.forever({ disableYield: true }),
       Effect.annotateLogs("component", "effect-realtime upkeep"),

@@ -6,7 +6,9 @@ import * as Effect from "effect/Effect"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { digest, missingFunctions } from "./index.ts"
+import { literal } from "./literal.ts"
 import { objects } from "./objects.ts"
+import { comment } from "./ownership.ts"
 import { wakeFunctions } from "./publish.ts"
 import { missingGrants } from "./roles.ts"
 
@@ -19,6 +21,16 @@ export const isInstalled = (sql: SqlClient): Effect.Effect<boolean, SqlError> =>
     )
     return found.length > 0
   })
+
+/** The schemas that have the objects of an install, whatever the schema of this one. */
+export const installedSchemas = (sql: SqlClient): Effect.Effect<ReadonlyArray<string>, SqlError> =>
+  Effect.map(
+    sql.unsafe<{ readonly name: string }>(
+      `select n.nspname::text as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  where c.relname = 'settings' and obj_description(c.oid, 'pg_class') = ${literal(comment)} order by 1`
+    ),
+    (rows) => rows.map(({ name }) => name)
+  )
 
 /** Whether the outbox has a message of the channel; `undefined` where the role may not read it. */
 export const hasMessages = (
@@ -47,14 +59,15 @@ export const functionsMissing = (sql: SqlClient): Effect.Effect<ReadonlyArray<st
     return rows.map(({ name }) => name)
   })
 
-/** The grants that a role lacks of those of a node, as statements. */
+/** The grants that a role lacks of those of a node or of an application, as statements. */
 export const grantsMissing = (
   sql: SqlClient,
-  role: string
+  role: string,
+  of: keyof typeof missingGrants = "node"
 ): Effect.Effect<ReadonlyArray<string>, SqlError> =>
   Effect.gen(function* () {
     const client = yield* objects(sql)
-    const rows = yield* client.unsafe<{ readonly statement: string }>(missingGrants, [role])
+    const rows = yield* client.unsafe<{ readonly statement: string }>(missingGrants[of], [role])
     return rows.map(({ statement }) => statement)
   })
 

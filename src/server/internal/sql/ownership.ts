@@ -9,7 +9,8 @@ import { literal } from "./literal.ts"
 import { schemaVersion } from "./schema.ts"
 import { path } from "./triggers.ts"
 
-const comment = "effect-realtime"
+/** The comment on the table `settings`. */
+export const comment = "effect-realtime"
 
 /** The SQLSTATE for a schema of another application. */
 export const foreign = "RT008"

@@ -96,25 +96,52 @@ export const appRole = (name: string): ReadonlyArray<string> => {
 const values = (rows: ReadonlyArray<readonly [name: string, privilege: string]>): string =>
   `(values ${rows.map(([name, privilege]) => `(${literal(name)}, ${literal(privilege)})`).join(", ")}) v(name, privilege)`
 
+/** The functions with which an application publishes, by name. */
+const publishFunctions = ["publish"]
+
+interface GrantLists {
+  readonly tables: ReadonlyArray<readonly [name: string, privilege: string]>
+  readonly sequences: ReadonlyArray<readonly [name: string, privilege: string]>
+  readonly functions: ReadonlyArray<string>
+}
+
 /**
- * The grants that the role $1 lacks of a node's, as statements. Reads catalogs only, so any role may run it.
+ * The grants that the role $1 lacks of these, as statements. Reads catalogs only, so any role may run it.
  */
-export const missingGrants = `with place as (select n.oid, n.nspname from pg_namespace n where n.nspname = 'realtime'), needed(privilege, object, given) as (
-  select 'usage', format('schema %I', nspname), has_schema_privilege($1, oid, 'usage') from place
-  union all
-  select v.privilege, format('%I.%I', nspname, c.relname), has_table_privilege($1, c.oid, v.privilege) from place
-    join pg_class c on c.relnamespace = place.oid join ${values([
+const missing = ({ functions, sequences, tables }: GrantLists): string => {
+  const ofRelations = (given: GrantLists["tables"], kind: string, has: string) =>
+    given.length === 0
+      ? []
+      : [
+          `select v.privilege, format('${kind}%I.%I', nspname, c.relname), ${has}($1, c.oid, v.privilege) from place
+    join pg_class c on c.relnamespace = place.oid join ${values(given)} on v.name = c.relname`
+        ]
+  const needed = [
+    `select 'usage', format('schema %I', nspname), has_schema_privilege($1, oid, 'usage') from place`,
+    ...ofRelations(tables, "", "has_table_privilege"),
+    ...ofRelations(sequences, "sequence ", "has_sequence_privilege"),
+    `select 'execute', format('function %I.%I(%s)', nspname, p.proname, oidvectortypes(p.proargtypes)), has_function_privilege($1, p.oid, 'execute')
+    from place join pg_proc p on p.pronamespace = place.oid and p.proname in (${functions.map(literal).join(", ")})`
+  ]
+  return `with place as (select n.oid, n.nspname from pg_namespace n where n.nspname = 'realtime'), needed(privilege, object, given) as (
+  ${needed.join("\n  union all\n  ")}
+)
+select format('grant %s on %s to %I', privilege, object, $1::text) as statement from needed where not given order by privilege <> 'usage', statement`
+}
+
+/** The statements that find what a role lacks of the rights of a node, and of those of an application. */
+export const missingGrants = {
+  node: missing({
+    tables: [
       ...[...firstTables, ...laterTables].map((name) => [name, "select"] as const),
       ...["select", "insert", "update", "delete"].map(
         (privilege) => ["consumers", privilege] as const
       )
-    ])} on v.name = c.relname
-  union all
-  select 'select', format('sequence %I.%I', nspname, c.relname), has_sequence_privilege($1, c.oid, 'select') from place
-    join pg_class c on c.relnamespace = place.oid and c.relname = 'messages_id_seq'
-  union all
-  select 'execute', format('function %I.%I(%s)', nspname, p.proname, oidvectortypes(p.proargtypes)), has_function_privilege($1, p.oid, 'execute')
-    from place join pg_proc p on p.pronamespace = place.oid
-    and p.proname in (${[...new Set([...nodeSignatures.map((one) => /\.(\w+)/.exec(one)![1]!), "publish"])].map(literal).join(", ")})
-)
-select format('grant %s on %s to %I', privilege, object, $1::text) as statement from needed where not given`
+    ],
+    sequences: [["messages_id_seq", "select"]],
+    functions: [
+      ...new Set([...nodeSignatures.map((one) => /\.(\w+)/.exec(one)![1]!), ...publishFunctions])
+    ]
+  }),
+  app: missing({ tables: [], sequences: [], functions: publishFunctions })
+} as const
