@@ -7,7 +7,7 @@ const steps = 600
 const exact = { lost: 0, doubled: 0, phantom: 0, behind: 0 }
 
 describe("A fed node", () => {
-  it(`hands out each event once, seed ${seed}`, () => {
+  it(`hands out each event once, seed ${seed}`, { timeout: 300_000 }, () => {
     for (let round = 0; round < (long ? 200 : 2); round++) {
       const found = play(random(seed + round), "none", steps)
       expect({ round, ...found }).toMatchObject({ round, ...exact })
