@@ -26,6 +26,8 @@ const make = Effect.gen(function* () {
     and application_name = 'effect-realtime bus' and query = 'select 1' and state = 'idle'`,
     { until: (rows) => rows.length === 1, schedule: Schedule.spaced(10) }
   )
+  // The answer has arrived too, and nothing is on its way: what arrived during a silence would end it.
+  yield* notify("bus", "first")
   // Closing does not wait for what is silent.
   yield* Effect.addFinalizer(() => Effect.sync(near.cut))
   return { link, near, notify }
