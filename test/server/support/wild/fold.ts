@@ -67,6 +67,8 @@ export class Fold {
   /** The events since the subscriber's last certain state. */
   gap: string | undefined
   events = 0
+  /** Of these, UPDATEs of rows that are too large: they may tell of a row in which nothing changed. */
+  cut = 0
   /** Violations of the promise. */
   readonly faults: Array<string> = []
   /** Whether the events of a row are in the order of its changes. */
@@ -122,6 +124,7 @@ export class Fold {
     const here = this.#rows.has(id)
     const before = this.#rows.get(id)
     const truncated = event.has("truncated")
+    if (truncated && operation === `"UPDATE"`) this.cut++
     const data = truncated ? undefined : members(event.get("data")!)
     const bytes = Buffer.byteLength(payload.trimEnd())
     if (!truncated && bytes > maxBytes)
