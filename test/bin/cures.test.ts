@@ -2,6 +2,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Queue } from "effect"
+import { execFileSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { layerInstalled, publish } from "../server/support/durable.ts"
 import { execute, layerDatabase, serverUrl, TestDatabase } from "../support/database.ts"
@@ -14,7 +15,7 @@ import { record, start } from "./support/run.ts"
 const as = (url: string, user: string): string => {
   const there = new URL(url)
   if (there.searchParams.has("user")) there.searchParams.set("user", user)
-  else there.username = user
+  else there.username = encodeURIComponent(user)
   return there.href
 }
 
@@ -43,7 +44,10 @@ const runCommands = (text: string, url: string) =>
   Effect.gen(function* () {
     expect(commandsOf(text)).toHaveLength(1)
     for (const line of commandsOf(text)) {
-      const args = line.replace(/^npx effect-realtime /, "").split(" ")
+      const words = line.replace(/^npx effect-realtime /, "")
+      const args = execFileSync("sh", ["-c", `printf '%s\\n' ${words}`], { encoding: "utf8" })
+        .trim()
+        .split("\n")
       expect(yield* record([...args, "--database", url])).toMatchObject({ code: 0, stderr: "" })
     }
   })
@@ -294,7 +298,7 @@ describe.concurrent("the cure of a command", () => {
       yield* Effect.gen(function* () {
         const { name, url } = yield* TestDatabase
         yield* execute(url, `revoke connect on database ${name} from public`)
-        const grant = `grant connect on database "${name}" to ${role};`
+        const grant = `grant connect on database "${name}" to "${role}";`
         for (const [command, code] of [
           ["publish jobs 1 --delivery durable", 1],
           ["publish jobs 1 --delivery live", 1],
@@ -314,6 +318,37 @@ describe.concurrent("the cure of a command", () => {
           yield* record(["publish", "news", "1", "--delivery", "live", "--database", as(url, role)])
         ).toMatchObject({ code: 0 })
       }).pipe(Effect.provide(layerInstalled()))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("quotes the names of a database and of a role, for psql and for the shell", () =>
+    Effect.gen(function* () {
+      const odd = (text: string) => `${text} ${randomBytes(4).toString("hex")}`
+      const [name, role] = [odd('My "shop'), odd(`"Order" Desk's`)]
+      const [database, user] = [name, role].map((one) => `"${one.replaceAll('"', '""')}"`)
+      const made = (kind: string, rest: string, gone: string) =>
+        Effect.acquireRelease(execute(serverUrl(), `create ${kind} ${rest}`), () =>
+          Effect.orDie(execute(serverUrl(), `drop ${kind} ${gone}`))
+        )
+      yield* made("role", `${user} login`, `${user}`)
+      yield* made("database", `${database}`, `${database} with (force)`)
+      const there = new URL(serverUrl())
+      there.pathname = `/${encodeURIComponent(name)}`
+      const publishing = record([
+        ...["publish", "jobs", "1", "--delivery", "durable"],
+        ...["--database", as(there.href, role)]
+      ])
+      yield* execute(there.href, `revoke connect on database ${database} from public`)
+      const closed = yield* publishing
+      expect(statementsOf(closed.stderr)).toEqual([
+        `grant connect on database ${database} to ${user};`
+      ])
+      yield* runStatements(closed.stderr, there.href)
+      yield* runCommands((yield* publishing).stderr, there.href)
+      expect(yield* publishing).toMatchObject({ code: 0, stderr: "" })
+      yield* execute(there.href, `revoke usage on schema realtime from ${user}`)
+      yield* runStatements((yield* publishing).stderr, there.href)
+      expect(yield* publishing).toMatchObject({ code: 0, stderr: "" })
     }).pipe(Effect.scoped)
   )
 

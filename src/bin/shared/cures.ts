@@ -24,7 +24,9 @@ import {
   sqlMessage,
   sqlState
 } from "../../server/internal/link/sqlState.ts"
+import { lastOf } from "../../server/internal/link/databaseUrl.ts"
 import { grantsMissing, installedSchemas } from "../../server/internal/sql/inspection.ts"
+import { identifier } from "../../server/internal/sql/literal.ts"
 import { NotInstalled, OutdatedInstall } from "../../server/PgInstaller.ts"
 import { layerDatabase, type Place } from "./database.ts"
 import { CommandFailed, failed } from "./exit.ts"
@@ -237,12 +239,8 @@ const rightsText = Effect.fnUntraced(function* (
 /** The user that a URL names, as it stands in SQL. */
 const userOf = (database: Redacted.Redacted): string => {
   const { searchParams, username } = new URL(Redacted.value(database))
-  const name = searchParams.get("user") ?? decodeURIComponent(username)
-  return name === ""
-    ? "<the user of --database>"
-    : /^[a-z_][a-z\d_]*$/.test(name)
-      ? name
-      : `"${name.replaceAll('"', '""')}"`
+  const name = lastOf(searchParams, "user") ?? decodeURIComponent(username)
+  return name === "" ? "<the user of --database>" : identifier(name)
 }
 
 /** How long the database has to say what the cure depends on. */
@@ -254,8 +252,8 @@ const curedText = (place: Place, needs: NeededRights, refusal: CurableRefusal) =
     const closed = refusal.kind === "forbidden" ? closedDatabase(refusal.reason) : undefined
     if (closed !== undefined) {
       return lines(
-        `permission denied for database "${closed}": the role may not connect to it. Let its owner run with psql:`,
-        `grant connect on database "${closed}" to ${userOf(database)};`
+        `permission denied for database ${closed}: the role may not connect to it. Let its owner run with psql:`,
+        `grant connect on database ${closed} to ${userOf(database)};`
       )
     }
     return yield* Effect.gen(function* () {
