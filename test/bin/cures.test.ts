@@ -1,9 +1,11 @@
 /** What each command says where PostgreSQL refuses: the printed cure is run, and the command works then. */
-import { PgClient } from "@effect/sql-pg"
+import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Queue } from "effect"
+import { Effect, Queue, Redacted } from "effect"
 import { execFileSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
+import * as Net from "node:net"
+import { sentenceOf } from "../../src/bin/shared/cures.ts"
 import { layerInstalled, publish } from "../server/support/durable.ts"
 import { execute, layerDatabase, serverUrl, TestDatabase } from "../support/database.ts"
 import { executablePath, natsServer } from "../support/natsServer.ts"
@@ -335,8 +337,13 @@ describe.concurrent("the cure of a command", () => {
       const there = new URL(serverUrl())
       there.pathname = `/${encodeURIComponent(name)}`
       const publishing = record([
-        ...["publish", "jobs", "1", "--delivery", "durable"],
-        ...["--database", as(there.href, role)]
+        "publish",
+        "jobs",
+        "1",
+        "--delivery",
+        "durable",
+        "--database",
+        as(there.href, role)
       ])
       yield* execute(there.href, `revoke connect on database ${database} from public`)
       const closed = yield* publishing
@@ -392,9 +399,55 @@ describe.concurrent("the cure of a command", () => {
         expect((yield* publishing("--schema", "events")).code).toBe(0)
         const named = "Schema events has them: if you mean that one, give --schema events."
         expect((yield* publishing()).stderr).toContain(`in schema realtime. ${named} Let a role`)
+        // A role that may create other schemas does not install into that of another role.
+        yield* execute(
+          url,
+          `do $$ begin create schema realtime; grant usage on schema realtime to ${role};
+          execute format('grant create on database %I to ${role}', current_database()); end $$`
+        )
+        const others = (yield* publishing()).stderr
+        expect(others).toMatch(/ Let role \S+, which owns the schema, run:\n/)
+        expect(commandsOf(others)).toEqual([`npx effect-realtime sql --app-role ${role} --apply`])
+        yield* execute(url, `drop schema realtime`)
+        // Of an install that lost a function it is not said that another schema has it.
+        yield* execute(
+          url,
+          `drop function events.publish(text, text, text), events.publish(text, jsonb, text)`
+        )
+        const lost = (yield* publishing("--schema", "events")).stderr
+        expect(lost).toContain(
+          "does not have all objects of effect-realtime in schema events. Let role "
+        )
+        yield* runCommands(lost, url)
+        expect((yield* publishing("--schema", "events")).code).toBe(0)
         const doctor = yield* record(["doctor", "--database", url, "--ignore", "listen"])
         expect(doctor.stdout).toContain(`in schema realtime. ${named}\n`)
       }).pipe(Effect.provide(layerDatabase))
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a server that accepts and says nothing", () => {
+  it.live("is one that cannot be reached", () =>
+    Effect.gen(function* () {
+      const silent = yield* Effect.acquireRelease(
+        Effect.promise(
+          () =>
+            new Promise<Net.Server>((listening) => {
+              const server = Net.createServer(() => {})
+              server.listen(0, "127.0.0.1", () => listening(server))
+            })
+        ),
+        (server) => Effect.sync(() => server.close())
+      )
+      const { port } = silent.address() as Net.AddressInfo
+      const database = Redacted.make(`postgres://nobody@127.0.0.1:${port}/app`)
+      const error = yield* Effect.flip(
+        PgConnection.make({ url: database, connectTimeout: "50 millis" })
+      )
+      expect(yield* sentenceOf({ database, schema: "realtime" }, "node")(error)).toBe(
+        "The database cannot be reached: Connection timed out. Check the host and port of the database URL, and that the server runs."
+      )
     }).pipe(Effect.scoped)
   )
 })

@@ -38,7 +38,7 @@ export type NeededRights = RoleRights | "owner"
 
 /** What a socket says of a server that cannot be reached. A file that cannot be read has codes as well. */
 const unreached =
-  /\b(?:connect|getaddrinfo|read|write) (ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ENOENT|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT)\b/
+  /\b(?:connect|getaddrinfo|read|write) (ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ENOENT|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT)\b|^Connection timed out$/
 
 /** Codes of PostgreSQL on a standby: it is read-only, and has no LISTEN and NOTIFY. */
 const onlyReads = new Set(["25006", "55000"])
@@ -133,26 +133,27 @@ where c.relname = ${table} and c.relkind in ('r', 'p') and not pg_has_role(r.oid
 const lines = (sentence: string, ...rest: ReadonlyArray<string>): string =>
   [sentence, ...rest.map((line) => `  ${line}`)].join("\n")
 
+/** Whether the role may install: as the owner of the schema, or where there is none as the one who creates it. */
+const mayInstall = ({ creates, owner, owns }: Partial<Facts>): boolean =>
+  (owner === null ? creates : owns) === true
+
 /** The line that installs. */
-const installLine = (
-  schema: string,
-  needs: NeededRights,
-  { creates, name, owns }: Partial<Facts>
-) =>
-  `npx effect-realtime sql${ofSchema(schema)}${
-    needs === "owner" || name === undefined || owns === true || creates === true
+const installLine = (schema: string, needs: NeededRights, facts: Partial<Facts>) => {
+  const { name } = facts
+  return `npx effect-realtime sql${ofSchema(schema)}${
+    needs === "owner" || name === undefined || mayInstall(facts)
       ? ""
       : ` --${needs}-role ${shellWord(name)}`
   } --apply`
+}
 
-const whoInstalls = ({ creates, name, owner, owns }: Partial<Facts>): string =>
-  owner === null || owner === undefined
-    ? creates === true
-      ? "Run"
-      : `Let a role that may create a schema${name === undefined ? "" : ", which this one may not,"} run`
-    : owns === true
-      ? "Run"
-      : `Let role ${owner}, which owns them, run`
+const whoInstalls = (facts: Partial<Facts>): string => {
+  const { name, owner } = facts
+  if (mayInstall(facts)) return "Run"
+  return owner === null || owner === undefined
+    ? `Let a role that may create a schema${name === undefined ? "" : ", which this one may not,"} run`
+    : `Let role ${owner}, which owns the schema, run`
+}
 
 /** What to add where another schema has the objects: a user would install them twice. */
 export const elsewhereText = (schemas: ReadonlyArray<string>): string =>
@@ -164,12 +165,13 @@ const missingText = (
   schema: string,
   needs: NeededRights,
   facts: Partial<Facts>,
-  elsewhere: ReadonlyArray<string> = []
-): string =>
-  lines(
-    `The database does not have the objects of effect-realtime in schema ${schema}.${elsewhereText(elsewhere)} ${whoInstalls(facts)}:`,
-    installLine(schema, needs, facts)
-  )
+  installed: ReadonlyArray<string> = []
+): string => {
+  const what = installed.includes(schema)
+    ? `The database does not have all objects of effect-realtime in schema ${schema}.`
+    : `The database does not have the objects of effect-realtime in schema ${schema}.${elsewhereText(installed)}`
+  return lines(`${what} ${whoInstalls(facts)}:`, installLine(schema, needs, facts))
+}
 
 const outdatedText = (
   { installed, needed }: OutdatedInstall,
