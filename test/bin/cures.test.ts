@@ -323,6 +323,25 @@ describe.concurrent("the cure of a command", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("is for the role of --listen, where that is the one that is refused", () =>
+    Effect.gen(function* () {
+      const role = yield* roleOf("reader")
+      yield* Effect.gen(function* () {
+        const { name, url } = yield* TestDatabase
+        const listen = ["--listen", as(url, role)]
+        const tailing = going(["tail", "jobs", "--json", "--delivery", "durable", ...listen])(url)
+        yield* execute(url, `revoke connect on database ${name} from public`)
+        const closed = yield* tailing
+        expect(statementsOf(closed)).toEqual([expect.stringMatching(`, "${role}";$`)])
+        yield* runStatements(closed, url)
+        const refused = yield* tailing
+        expect(refused).toContain(`role ${role} lacks 32 of the rights of a node. `)
+        yield* runCommands(refused, url)
+        expect(yield* tailing).toBe("works")
+      }).pipe(Effect.provide(layerInstalled()))
+    }).pipe(Effect.scoped)
+  )
+
   it.live("quotes the names of a database and of a role, for psql and for the shell", () =>
     Effect.gen(function* () {
       const odd = (text: string) => `${text} ${randomBytes(4).toString("hex")}`

@@ -6,6 +6,7 @@
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { isSqlError } from "effect/sql/SqlError"
 import { errorText } from "../../internal/errorText.ts"
@@ -221,15 +222,16 @@ const ownersText = Effect.fnUntraced(function* (
 
 const words = { app: "to publish", node: "of a node" } as const
 
+/** The rights that the role lacks, where it lacks some. */
 const rightsText = Effect.fnUntraced(function* (
   sql: PgClient.PgClient,
   reason: string,
   schema: string,
-  needs: RoleRights,
-  { name, owner, role }: Facts
+  needs: RoleRights
 ) {
+  const { name, owner, role } = yield* factsOf(sql, schema)
   const grants = yield* grantsMissing(sql, name, needs)
-  if (grants.length === 0) return `${reason}. Role ${role} has all rights ${words[needs]}.`
+  if (grants.length === 0) return undefined
   return lines(
     `${reason}: role ${role} lacks ${grants.length} of the rights ${words[needs]}. Let role ${owner ?? "that owns them"}, which owns the objects, run:`,
     `npx effect-realtime sql${ofSchema(schema)} --${needs}-role ${shellWord(name)} --apply`,
@@ -251,11 +253,13 @@ const patience = "5 seconds"
 const curedText = (place: Place, needs: NeededRights, refusal: CurableRefusal) =>
   Effect.gen(function* () {
     const { database, schema } = place
+    // The role of either may be the one that is refused.
+    const urls = [database, ...Option.toArray(place.listen ?? Option.none())]
     const closed = refusal.kind === "forbidden" ? closedDatabase(refusal.reason) : undefined
     if (closed !== undefined) {
       return lines(
         `permission denied for database ${closed}: the role may not connect to it. Let its owner run with psql:`,
-        `grant connect on database ${closed} to ${userOf(database)};`
+        `grant connect on database ${closed} to ${[...new Set(urls.map(userOf))].join(", ")};`
       )
     }
     return yield* Effect.gen(function* () {
@@ -267,9 +271,14 @@ const curedText = (place: Place, needs: NeededRights, refusal: CurableRefusal) =
         case "outdated":
           return outdatedText(refusal.fault, schema, facts)
         case "forbidden":
-          return yield* needs === "owner"
-            ? ownersText(sql, refusal.reason, schema, facts)
-            : rightsText(sql, refusal.reason, schema, needs, facts)
+          if (needs === "owner") return yield* ownersText(sql, refusal.reason, schema, facts)
+          for (const url of urls) {
+            const lacking = yield* PgClient.PgClient.use((session) =>
+              rightsText(session, refusal.reason, schema, needs)
+            ).pipe(Effect.provide(layerDatabase({ database: url, schema })))
+            if (lacking !== undefined) return lacking
+          }
+          return `${refusal.reason}. Role ${facts.role} has all rights ${words[needs]}.`
       }
     }).pipe(
       Effect.timeout(patience),
