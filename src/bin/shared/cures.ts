@@ -134,7 +134,7 @@ where c.relname = ${table} and c.relkind in ('r', 'p') and not pg_has_role(r.oid
 const lines = (sentence: string, ...rest: ReadonlyArray<string>): string =>
   [sentence, ...rest.map((line) => `  ${line}`)].join("\n")
 
-/** Whether the role may install: as the owner of the schema, or where there is none as the one who creates it. */
+/** Whether the role may install: with the rights of the owner of the schema, or by creating the schema. */
 const mayInstall = ({ creates, owner, owns }: Partial<Facts>): boolean =>
   (owner === null ? creates : owns) === true
 
