@@ -429,10 +429,7 @@ describe.concurrent("the cure of a command", () => {
         expect(commandsOf(others)).toEqual([`npx effect-realtime sql --app-role ${role} --apply`])
         yield* execute(url, `drop schema realtime`)
         // Of an install that lost a function it is not said that another schema has it.
-        yield* execute(
-          url,
-          `drop function events.publish(text, text, text), events.publish(text, jsonb, text)`
-        )
+        yield* execute(url, `drop function events.publish(text, text, text)`)
         const lost = (yield* publishing("--schema", "events")).stderr
         expect(lost).toContain(
           "does not have all objects of effect-realtime in schema events. Let role "
