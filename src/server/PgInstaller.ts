@@ -33,7 +33,7 @@ import {
   watchStatement
 } from "./internal/sql/watchStatement.ts"
 import { troubles, troubleText, unrouted, unroutedText } from "./internal/link/watched.ts"
-import { isForbidden, isMissing, sqlMessage, sqlState } from "./internal/link/sqlState.ts"
+import { isForbidden, isMissing, ofWatch, sqlMessage, sqlState } from "./internal/link/sqlState.ts"
 import { checked, count, type InvalidOption, millis } from "./internal/options.ts"
 
 export {
@@ -418,17 +418,15 @@ export const check: Effect.Effect<void, NotInstalled | OutdatedInstall | SqlErro
   })
 
 const refused =
-  (target: Target) =>
-  (error: TransactionError): InstallError => {
-    const state = sqlState(error)
-    // An error that the installed functions raise, or a missing table or column of a condition. Without the
-    // objects it is the list of watched tables that is missing.
-    return state?.startsWith("RT") ||
-      (state === "42P01" && !/"[^"]+\.watched"/.test(sqlMessage(error))) ||
-      state === "42703"
-      ? new WatchRefused({ table: `${target.schema}.${target.name}`, reason: sqlMessage(error) })
-      : error
-  }
+  ({ name, schema: of }: Target, where: Pick<Options, "schema"> | undefined) =>
+  (error: TransactionError) =>
+    Effect.flatMap(SchemaName, (given): Effect.Effect<never, InstallError> =>
+      Effect.fail(
+        ofWatch(error, where?.schema ?? given)
+          ? new WatchRefused({ table: `${of}.${name}`, reason: sqlMessage(error) })
+          : error
+      )
+    )
 
 /**
  * Watches a table, or changes how it is watched. Does nothing when nothing changed.
@@ -447,7 +445,7 @@ export const watch = (
         where
       )
     ),
-    Effect.mapError(refused(targetOf(asWatch(options))))
+    Effect.catch(refused(targetOf(asWatch(options)), where))
   )
 
 /**
@@ -461,7 +459,7 @@ export const unwatch = (
   where?: Pick<Options, "lockTimeout" | "schema">
 ): Effect.Effect<void, InstallError, SqlClient> => {
   const target = unwatchedTarget(options)
-  return Effect.mapError(inTransaction(unwatching(target), where), refused(target))
+  return inTransaction(unwatching(target), where).pipe(Effect.catch(refused(target, where)))
 }
 
 /**

@@ -1,8 +1,11 @@
 /** What each command says where PostgreSQL refuses: the printed cure is run, and the command works then. */
-import { PgClient } from "@effect/sql-pg"
+import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Queue } from "effect"
+import { Effect, Queue, Redacted } from "effect"
+import { execFileSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
+import * as Net from "node:net"
+import { sentenceOf } from "../../src/bin/shared/cures.ts"
 import { layerInstalled, publish } from "../server/support/durable.ts"
 import { execute, layerDatabase, serverUrl, TestDatabase } from "../support/database.ts"
 import { executablePath, natsServer } from "../support/natsServer.ts"
@@ -14,7 +17,7 @@ import { record, start } from "./support/run.ts"
 const as = (url: string, user: string): string => {
   const there = new URL(url)
   if (there.searchParams.has("user")) there.searchParams.set("user", user)
-  else there.username = user
+  else there.username = encodeURIComponent(user)
   return there.href
 }
 
@@ -43,7 +46,10 @@ const runCommands = (text: string, url: string) =>
   Effect.gen(function* () {
     expect(commandsOf(text)).toHaveLength(1)
     for (const line of commandsOf(text)) {
-      const args = line.replace(/^npx effect-realtime /, "").split(" ")
+      const words = line.replace(/^npx effect-realtime /, "")
+      const args = execFileSync("sh", ["-c", `printf '%s\\n' ${words}`], { encoding: "utf8" })
+        .trim()
+        .split("\n")
       expect(yield* record([...args, "--database", url])).toMatchObject({ code: 0, stderr: "" })
     }
   })
@@ -294,7 +300,7 @@ describe.concurrent("the cure of a command", () => {
       yield* Effect.gen(function* () {
         const { name, url } = yield* TestDatabase
         yield* execute(url, `revoke connect on database ${name} from public`)
-        const grant = `grant connect on database "${name}" to ${role};`
+        const grant = `grant connect on database "${name}" to "${role}";`
         for (const [command, code] of [
           ["publish jobs 1 --delivery durable", 1],
           ["publish jobs 1 --delivery live", 1],
@@ -314,6 +320,61 @@ describe.concurrent("the cure of a command", () => {
           yield* record(["publish", "news", "1", "--delivery", "live", "--database", as(url, role)])
         ).toMatchObject({ code: 0 })
       }).pipe(Effect.provide(layerInstalled()))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is for the role of --listen, where that is the one that is refused", () =>
+    Effect.gen(function* () {
+      const role = yield* roleOf("reader")
+      yield* Effect.gen(function* () {
+        const { name, url } = yield* TestDatabase
+        const listen = ["--listen", as(url, role)]
+        const tailing = going(["tail", "jobs", "--json", "--delivery", "durable", ...listen])(url)
+        yield* execute(url, `revoke connect on database ${name} from public`)
+        const closed = yield* tailing
+        expect(statementsOf(closed)).toEqual([expect.stringMatching(`, "${role}";$`)])
+        yield* runStatements(closed, url)
+        const refused = yield* tailing
+        expect(refused).toContain(`role ${role} lacks 32 of the rights of a node. `)
+        yield* runCommands(refused, url)
+        expect(yield* tailing).toBe("works")
+      }).pipe(Effect.provide(layerInstalled()))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("quotes the names of a database and of a role, for psql and for the shell", () =>
+    Effect.gen(function* () {
+      const odd = (text: string) => `${text} ${randomBytes(4).toString("hex")}`
+      const [name, role] = [odd('My "shop'), odd(`"Order" Desk's`)]
+      const [database, user] = [name, role].map((one) => `"${one.replaceAll('"', '""')}"`)
+      const made = (kind: string, rest: string, gone: string) =>
+        Effect.acquireRelease(execute(serverUrl(), `create ${kind} ${rest}`), () =>
+          Effect.orDie(execute(serverUrl(), `drop ${kind} ${gone}`))
+        )
+      yield* made("role", `${user} login`, `${user}`)
+      yield* made("database", `${database}`, `${database} with (force)`)
+      const there = new URL(serverUrl())
+      there.pathname = `/${encodeURIComponent(name)}`
+      const publishing = record([
+        "publish",
+        "jobs",
+        "1",
+        "--delivery",
+        "durable",
+        "--database",
+        as(there.href, role)
+      ])
+      yield* execute(there.href, `revoke connect on database ${database} from public`)
+      const closed = yield* publishing
+      expect(statementsOf(closed.stderr)).toEqual([
+        `grant connect on database ${database} to ${user};`
+      ])
+      yield* runStatements(closed.stderr, there.href)
+      yield* runCommands((yield* publishing).stderr, there.href)
+      expect(yield* publishing).toMatchObject({ code: 0, stderr: "" })
+      yield* execute(there.href, `revoke usage on schema realtime from ${user}`)
+      yield* runStatements((yield* publishing).stderr, there.href)
+      expect(yield* publishing).toMatchObject({ code: 0, stderr: "" })
     }).pipe(Effect.scoped)
   )
 
@@ -357,9 +418,52 @@ describe.concurrent("the cure of a command", () => {
         expect((yield* publishing("--schema", "events")).code).toBe(0)
         const named = "Schema events has them: if you mean that one, give --schema events."
         expect((yield* publishing()).stderr).toContain(`in schema realtime. ${named} Let a role`)
+        // A role that may create other schemas does not install into that of another role.
+        yield* execute(
+          url,
+          `do $$ begin create schema realtime; grant usage on schema realtime to ${role};
+          execute format('grant create on database %I to ${role}', current_database()); end $$`
+        )
+        const others = (yield* publishing()).stderr
+        expect(others).toMatch(/ Let role \S+, which owns the schema, run:\n/)
+        expect(commandsOf(others)).toEqual([`npx effect-realtime sql --app-role ${role} --apply`])
+        yield* execute(url, `drop schema realtime`)
+        // Of an install that lost a function it is not said that another schema has it.
+        yield* execute(url, `drop function events.publish(text, text, text)`)
+        const lost = (yield* publishing("--schema", "events")).stderr
+        expect(lost).toContain(
+          "does not have all objects of effect-realtime in schema events. Let role "
+        )
+        yield* runCommands(lost, url)
+        expect((yield* publishing("--schema", "events")).code).toBe(0)
         const doctor = yield* record(["doctor", "--database", url, "--ignore", "listen"])
         expect(doctor.stdout).toContain(`in schema realtime. ${named}\n`)
       }).pipe(Effect.provide(layerDatabase))
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a server that accepts and says nothing", () => {
+  it.live("is one that cannot be reached", () =>
+    Effect.gen(function* () {
+      const silent = yield* Effect.acquireRelease(
+        Effect.promise(
+          () =>
+            new Promise<Net.Server>((listening) => {
+              const server = Net.createServer(() => {})
+              server.listen(0, "127.0.0.1", () => listening(server))
+            })
+        ),
+        (server) => Effect.sync(() => server.close())
+      )
+      const { port } = silent.address() as Net.AddressInfo
+      const database = Redacted.make(`postgres://nobody@127.0.0.1:${port}/app`)
+      const error = yield* Effect.flip(
+        PgConnection.make({ url: database, connectTimeout: "50 millis" })
+      )
+      expect(yield* sentenceOf({ database, schema: "realtime" }, "node")(error)).toBe(
+        "The database cannot be reached: Connection timed out. Check the host and port of the database URL, and that the server runs."
+      )
     }).pipe(Effect.scoped)
   )
 })

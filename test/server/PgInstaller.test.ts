@@ -63,6 +63,23 @@ describe("PgInstaller", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
+  it.live("install brings back one of two functions of a name that was dropped", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const kept = yield* sql<{ n: string }>`select settings.xmin::text n from realtime.settings`
+      yield* sql`drop function realtime.publish(text, jsonb, text)`
+      yield* PgInstaller.install()
+      expect(
+        yield* sql`select to_regprocedure('realtime.publish(text, jsonb, text)') is not null as here`
+      ).toEqual([{ here: true }])
+      const again = yield* sql`select settings.xmin::text n from realtime.settings`
+      expect(again).not.toEqual(kept)
+      // A whole install is left as it is.
+      yield* PgInstaller.install()
+      expect(yield* sql`select settings.xmin::text n from realtime.settings`).toEqual(again)
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
   it.live("install leaves a newer version as it is, so that an old node can restart", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient

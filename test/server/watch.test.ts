@@ -493,6 +493,9 @@ describe("A watched table", () => {
         [{ channel: "table_updates_orders", maxBytes: 9_000_000 }, "max_bytes"],
         [{ channel: "table_updates_orders", delivery: "live", maxBytes: 8000 }, "max_bytes"],
         [{ channel: "table_updates_orders", when: { insert: "new.nope" } }, "nope"],
+        [{ channel: "table_updates_orders", when: { insert: "nope(new.id)" } }, "function nope("],
+        [{ channel: "nope", table: { schema: "nope", name: "watched" } }, 'schema "nope"'],
+        [{ channel: "nope", table: { schema: "public", name: "watched" } }, '"public.watched"'],
         [
           { channel: "table_updates_orders", level: "statement", when: { insert: "true" } },
           "row level"

@@ -1,6 +1,7 @@
 /** `serve` runs the gateway: a node that needs no code. */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import { schemaNameFault, usual } from "../../server/internal/sql/schemaName.ts"
 import * as Config from "../gateway/config.ts"
@@ -78,7 +79,7 @@ export const serveCommand = Command.make(
   Effect.fnUntraced(
     function* (given) {
       const config = yield* configOf(given.settings)
-      const { database, schema = usual } = config
+      const { database, listen, schema = usual } = config
       if (database === undefined) {
         return yield* wrongUsage("serve needs a database: give --database, or set DATABASE_URL.")
       }
@@ -94,7 +95,7 @@ export const serveCommand = Command.make(
         Effect.catch((error) =>
           error instanceof Config.InvalidGateway
             ? Effect.fail(wrongUsage(error.message))
-            : failedBy({ database, schema }, "node")(error)
+            : failedBy({ database, listen: Option.fromUndefinedOr(listen), schema }, "node")(error)
         ),
         Effect.flatMap((url) => say(`ready ${url}`))
       )

@@ -6,6 +6,7 @@
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { isSqlError } from "effect/sql/SqlError"
 import { errorText } from "../../internal/errorText.ts"
@@ -24,7 +25,9 @@ import {
   sqlMessage,
   sqlState
 } from "../../server/internal/link/sqlState.ts"
+import { lastOf } from "../../server/internal/link/databaseUrl.ts"
 import { grantsMissing, installedSchemas } from "../../server/internal/sql/inspection.ts"
+import { identifier } from "../../server/internal/sql/literal.ts"
 import { NotInstalled, OutdatedInstall } from "../../server/PgInstaller.ts"
 import { layerDatabase, type Place } from "./database.ts"
 import { CommandFailed, failed } from "./exit.ts"
@@ -36,7 +39,7 @@ export type NeededRights = RoleRights | "owner"
 
 /** What a socket says of a server that cannot be reached. A file that cannot be read has codes as well. */
 const unreached =
-  /\b(?:connect|getaddrinfo|read|write) (ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ENOENT|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT)\b/
+  /\b(?:connect|getaddrinfo|read|write) (ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ENOENT|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT)\b|^Connection timed out$/
 
 /** Codes of PostgreSQL on a standby: it is read-only, and has no LISTEN and NOTIFY. */
 const onlyReads = new Set(["25006", "55000"])
@@ -131,26 +134,27 @@ where c.relname = ${table} and c.relkind in ('r', 'p') and not pg_has_role(r.oid
 const lines = (sentence: string, ...rest: ReadonlyArray<string>): string =>
   [sentence, ...rest.map((line) => `  ${line}`)].join("\n")
 
+/** Whether the role may install: with the rights of the owner of the schema, or by creating the schema. */
+const mayInstall = ({ creates, owner, owns }: Partial<Facts>): boolean =>
+  (owner === null ? creates : owns) === true
+
 /** The line that installs. */
-const installLine = (
-  schema: string,
-  needs: NeededRights,
-  { creates, name, owns }: Partial<Facts>
-) =>
-  `npx effect-realtime sql${ofSchema(schema)}${
-    needs === "owner" || name === undefined || owns === true || creates === true
+const installLine = (schema: string, needs: NeededRights, facts: Partial<Facts>) => {
+  const { name } = facts
+  return `npx effect-realtime sql${ofSchema(schema)}${
+    needs === "owner" || name === undefined || mayInstall(facts)
       ? ""
       : ` --${needs}-role ${shellWord(name)}`
   } --apply`
+}
 
-const whoInstalls = ({ creates, name, owner, owns }: Partial<Facts>): string =>
-  owner === null || owner === undefined
-    ? creates === true
-      ? "Run"
-      : `Let a role that may create a schema${name === undefined ? "" : ", which this one may not,"} run`
-    : owns === true
-      ? "Run"
-      : `Let role ${owner}, which owns them, run`
+const whoInstalls = (facts: Partial<Facts>): string => {
+  const { name, owner } = facts
+  if (mayInstall(facts)) return "Run"
+  return owner === null || owner === undefined
+    ? `Let a role that may create a schema${name === undefined ? "" : ", which this one may not,"} run`
+    : `Let role ${owner}, which owns the schema, run`
+}
 
 /** What to add where another schema has the objects: a user would install them twice. */
 export const elsewhereText = (schemas: ReadonlyArray<string>): string =>
@@ -162,12 +166,13 @@ const missingText = (
   schema: string,
   needs: NeededRights,
   facts: Partial<Facts>,
-  elsewhere: ReadonlyArray<string> = []
-): string =>
-  lines(
-    `The database does not have the objects of effect-realtime in schema ${schema}.${elsewhereText(elsewhere)} ${whoInstalls(facts)}:`,
-    installLine(schema, needs, facts)
-  )
+  installed: ReadonlyArray<string> = []
+): string => {
+  const what = installed.includes(schema)
+    ? `The database does not have all objects of effect-realtime in schema ${schema}.`
+    : `The database does not have the objects of effect-realtime in schema ${schema}.${elsewhereText(installed)}`
+  return lines(`${what} ${whoInstalls(facts)}:`, installLine(schema, needs, facts))
+}
 
 const outdatedText = (
   { installed, needed }: OutdatedInstall,
@@ -217,15 +222,16 @@ const ownersText = Effect.fnUntraced(function* (
 
 const words = { app: "to publish", node: "of a node" } as const
 
+/** The rights that the role lacks, where it lacks some. */
 const rightsText = Effect.fnUntraced(function* (
   sql: PgClient.PgClient,
   reason: string,
   schema: string,
-  needs: RoleRights,
-  { name, owner, role }: Facts
+  needs: RoleRights
 ) {
+  const { name, owner, role } = yield* factsOf(sql, schema)
   const grants = yield* grantsMissing(sql, name, needs)
-  if (grants.length === 0) return `${reason}. Role ${role} has all rights ${words[needs]}.`
+  if (grants.length === 0) return undefined
   return lines(
     `${reason}: role ${role} lacks ${grants.length} of the rights ${words[needs]}. Let role ${owner ?? "that owns them"}, which owns the objects, run:`,
     `npx effect-realtime sql${ofSchema(schema)} --${needs}-role ${shellWord(name)} --apply`,
@@ -237,12 +243,8 @@ const rightsText = Effect.fnUntraced(function* (
 /** The user that a URL names, as it stands in SQL. */
 const userOf = (database: Redacted.Redacted): string => {
   const { searchParams, username } = new URL(Redacted.value(database))
-  const name = searchParams.get("user") ?? decodeURIComponent(username)
-  return name === ""
-    ? "<the user of --database>"
-    : /^[a-z_][a-z\d_]*$/.test(name)
-      ? name
-      : `"${name.replaceAll('"', '""')}"`
+  const name = lastOf(searchParams, "user") ?? decodeURIComponent(username)
+  return name === "" ? "<the user of --database>" : identifier(name)
 }
 
 /** How long the database has to say what the cure depends on. */
@@ -251,11 +253,13 @@ const patience = "5 seconds"
 const curedText = (place: Place, needs: NeededRights, refusal: CurableRefusal) =>
   Effect.gen(function* () {
     const { database, schema } = place
+    // The role of either may be the one that is refused.
+    const urls = [database, ...Option.toArray(place.listen ?? Option.none())]
     const closed = refusal.kind === "forbidden" ? closedDatabase(refusal.reason) : undefined
     if (closed !== undefined) {
       return lines(
-        `permission denied for database "${closed}": the role may not connect to it. Let its owner run with psql:`,
-        `grant connect on database "${closed}" to ${userOf(database)};`
+        `permission denied for database ${closed}: the role may not connect to it. Let its owner run with psql:`,
+        `grant connect on database ${closed} to ${[...new Set(urls.map(userOf))].join(", ")};`
       )
     }
     return yield* Effect.gen(function* () {
@@ -267,9 +271,14 @@ const curedText = (place: Place, needs: NeededRights, refusal: CurableRefusal) =
         case "outdated":
           return outdatedText(refusal.fault, schema, facts)
         case "forbidden":
-          return yield* needs === "owner"
-            ? ownersText(sql, refusal.reason, schema, facts)
-            : rightsText(sql, refusal.reason, schema, needs, facts)
+          if (needs === "owner") return yield* ownersText(sql, refusal.reason, schema, facts)
+          for (const url of urls) {
+            const lacking = yield* PgClient.PgClient.use((session) =>
+              rightsText(session, refusal.reason, schema, needs)
+            ).pipe(Effect.provide(layerDatabase({ database: url, schema })))
+            if (lacking !== undefined) return lacking
+          }
+          return `${refusal.reason}. Role ${facts.role} has all rights ${words[needs]}.`
       }
     }).pipe(
       Effect.timeout(patience),

@@ -10,6 +10,7 @@ import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
 import { millis } from "../options.ts"
+import { identifier } from "../sql/literal.ts"
 import { usual } from "../sql/schemaName.ts"
 import { sqlMessage, sqlState } from "./sqlState.ts"
 
@@ -110,9 +111,11 @@ export type RoleRights = "app" | "node"
 
 const rightsOf = { app: "rights to publish", node: "rights of a node" } as const
 
-/** The database to which PostgreSQL lets a role not connect, out of its message. */
-export const closedDatabase = (reason: string): string | undefined =>
-  /^permission denied for database "(.*)"$/.exec(reason)?.[1]
+/** The database to which PostgreSQL lets a role not connect, out of its message, as a name in SQL. */
+export const closedDatabase = (reason: string): string | undefined => {
+  const name = /^permission denied for database "(.*)"$/.exec(reason)?.[1]
+  return name === undefined ? undefined : identifier(name)
+}
 
 const cureOf = (code: string, reason: string, schema: string, rights: RoleRights): string => {
   const known = cures[code]
@@ -123,7 +126,7 @@ const cureOf = (code: string, reason: string, schema: string, rights: RoleRights
     const closed = closedDatabase(reason)
     return closed === undefined
       ? `As the owner, give the role the ${rightsOf[rights]}: npx effect-realtime sql ${flag}--${rights}-role <role> --apply, or PgInstaller.install({ ${of}roles: { ${rights} } })`
-      : `Let the role connect: grant connect on database "${closed}" to <role>`
+      : `Let the role connect: grant connect on database ${closed} to <role>`
   }
   if (/no encryption|SSL off/.test(reason)) return "Add sslmode=require to the database URL"
   if (tlsCodes.test(code)) {

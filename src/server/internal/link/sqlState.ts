@@ -23,6 +23,17 @@ export const sqlMessage = (error: unknown): string => {
 export const isMissing = (error: unknown): boolean =>
   ["3F000", "42P01", "42883", "42703"].includes(sqlState(error) ?? "")
 
+/**
+ * What a watch asks for cannot be: the installed functions raise it, or its table or a part of its condition
+ * does not exist. That the objects in this schema are missing says nothing about a watch.
+ */
+export const ofWatch = (error: unknown, schema: string): boolean =>
+  sqlState(error)?.startsWith("RT") === true ||
+  (isMissing(error) &&
+    ![`schema "${schema}" `, `relation "${schema}.watched" `, `function ${schema}.`].some((start) =>
+      sqlMessage(error).startsWith(start)
+    ))
+
 /** PostgreSQL refused for want of a right. */
 export const isForbidden = (error: unknown): boolean => sqlState(error) === "42501"
 

@@ -47,16 +47,21 @@ const objects: ReadonlyArray<string> = [
 /** Changes with the text of any object. An install of the same text has nothing to do. */
 export const digest = createHash("sha256").update(objects.join("\n")).digest("base64url")
 
-const functions = new Set(
-  [...objects.join("\n").matchAll(/create or replace function realtime\.(\w+)\(/g)].map(
-    ([, name]) => name!
-  )
-)
+/** The name of each function, as often as the objects have one of that name with other arguments. */
+const functions = [
+  ...new Map(
+    [...objects.join("\n").matchAll(/create or replace function realtime\.(\w+)\([^)]*/g)].map(
+      ([signature, name]) => [signature, name!] as const
+    )
+  ).values()
+]
 
 /** The functions of an install that are gone, in a database with the objects of this version. */
-export const missingFunctions = `select wanted.name from unnest(array[${[...functions].map(literal).join(", ")}]) wanted(name)
+export const missingFunctions = `select wanted.name from unnest(array[${functions.map(literal).join(", ")}]) wanted(name)
 where exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'realtime' and c.relname = 'settings')
-  and not exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'realtime' and p.proname = wanted.name)`
+group by wanted.name
+having count(*) > (select count(*) from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'realtime' and p.proname = wanted.name)
+order by 1`
 
 const installed = `update realtime.settings set version = ${schemaVersion}, digest = '${digest}'`
 

@@ -22,7 +22,7 @@ export const isInstalled = (sql: SqlClient): Effect.Effect<boolean, SqlError> =>
     return found.length > 0
   })
 
-/** The schemas that have the objects of an install, whatever the schema of this one. */
+/** All schemas that have the objects of an install, that of this one too. */
 export const installedSchemas = (sql: SqlClient): Effect.Effect<ReadonlyArray<string>, SqlError> =>
   Effect.map(
     sql.unsafe<{ readonly name: string }>(

@@ -3,7 +3,7 @@
  * may publish.
  */
 
-import { literal } from "./literal.ts"
+import { identifier, literal } from "./literal.ts"
 
 export const lockDown: ReadonlyArray<string> = [
   `revoke all on schema realtime from public`,
@@ -20,12 +20,10 @@ begin
 end $$`
 ]
 
-const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`
-
 const create = (role: string): string =>
   `do $$ begin
   if not exists (select from pg_roles where rolname = ${literal(role)}) then
-    create role ${quote(role)} nologin;
+    create role ${identifier(role)} nologin;
   end if;
 end $$`
 
@@ -75,7 +73,7 @@ end $$`
 
 /** The privileges of a node: to read, to publish for its clients, to keep consumers' cursors, to prune. */
 export const nodeRole = (name: string): ReadonlyArray<string> => {
-  const role = quote(name)
+  const role = identifier(name)
   return [
     create(name),
     `grant usage on schema realtime to ${role}`,
@@ -89,7 +87,7 @@ export const nodeRole = (name: string): ReadonlyArray<string> => {
 
 /** The privileges of an application: to publish. The triggers of watched tables need none. */
 export const appRole = (name: string): ReadonlyArray<string> => {
-  const role = quote(name)
+  const role = identifier(name)
   return [create(name), `grant usage on schema realtime to ${role}`, publishing(role)]
 }
 
