@@ -9,26 +9,10 @@ import { sentenceOf } from "../../src/bin/shared/cures.ts"
 import { layerInstalled, publish } from "../server/support/durable.ts"
 import { execute, layerDatabase, serverUrl, TestDatabase } from "../support/database.ts"
 import { executablePath, natsServer } from "../support/natsServer.ts"
+import { as, roleOf } from "../support/role.ts"
 import { serve } from "./support/gateway.ts"
 import { recorded } from "./support/guide.ts"
 import { record, start } from "./support/run.ts"
-
-/** The URL for another user, with the same rights to log in. */
-const as = (url: string, user: string): string => {
-  const there = new URL(url)
-  if (there.searchParams.has("user")) there.searchParams.set("user", user)
-  else there.username = encodeURIComponent(user)
-  return there.href
-}
-
-/** A new role that may log in, dropped behind the database of the test. */
-const roleOf = (name: string) => {
-  const role = `${name}_${randomBytes(4).toString("hex")}`
-  return Effect.acquireRelease(
-    Effect.as(execute(serverUrl(), `create role ${role} login`), role),
-    () => Effect.orDie(execute(serverUrl(), `drop role if exists ${role}`))
-  )
-}
 
 const commandsOf = (text: string) =>
   text

@@ -2,32 +2,20 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Logger, Redacted } from "effect"
-import { randomBytes } from "node:crypto"
 import * as DatabaseKeys from "../../src/server/internal/bus/databaseKeys.ts"
 import { publish } from "../../src/server/internal/outbox/outboxPublish.ts"
 import { SchemaName } from "../../src/server/PgInstaller.ts"
-import { execute, layerDatabase, serverUrl, TestDatabase } from "../support/database.ts"
+import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
+import { as, roleOf } from "../support/role.ts"
 import { layerInstalled } from "./support/durable.ts"
-
-/** A new role that may log in, dropped behind the database of the test. */
-const roleOf = (name: string) => {
-  const role = `${name}_${randomBytes(4).toString("hex")}`
-  return Effect.acquireRelease(
-    Effect.as(execute(serverUrl(), `create role ${role} login`), role),
-    () => Effect.orDie(execute(serverUrl(), `drop role if exists ${role}`))
-  )
-}
 
 /** A pool of that role. */
 const poolOf = (role: string) =>
-  Effect.flatMap(TestDatabase, ({ url }) => {
-    const there = new URL(url)
-    if (there.searchParams.has("user")) there.searchParams.set("user", role)
-    else there.username = role
-    return Effect.map(Layer.build(PgClient.layer({ url: Redacted.make(there.href) })), (context) =>
+  Effect.flatMap(TestDatabase, ({ url }) =>
+    Effect.map(Layer.build(PgClient.layer({ url: Redacted.make(as(url, role)) })), (context) =>
       Context.get(context, PgClient.PgClient)
     )
-  })
+  )
 
 const published = (role: string) =>
   Effect.gen(function* () {
