@@ -211,6 +211,8 @@ describe.skipIf(executablePath === undefined)("using the live board", () => {
   it("can be used with the keyboard alone, and keeps the focus when a control goes", async () => {
     await desk.evaluate(() => (document.activeElement as HTMLElement).blur())
     await sql("update orders set status = 'packed' where id = 12")
+    // Before Tab is pressed, so that no control goes while one has the focus.
+    await button(desk, "Ship order 12").waitFor()
     await tabTo("Ship order 12")
     await desk.keyboard.press("Enter")
     await goesTo("Deliver order 12")
