@@ -206,7 +206,7 @@ describe.skipIf(executablePath === undefined)("using the live board", () => {
   }
   const focus = () =>
     desk.evaluate(() => document.activeElement!.ariaLabel ?? document.activeElement!.textContent)
-  /** The focus is on the control, and no action runs that makes it ignore a key: an event comes before its answer. */
+  /** The focus is on the control, which takes a key: it takes none until the server has answered the last action. */
   const goesTo = (name: string) =>
     eventually(async () => {
       expect(await focus()).toBe(name)
