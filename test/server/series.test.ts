@@ -9,6 +9,7 @@ import { SignJWT } from "jose"
 import { createServer } from "node:http"
 import { inspect } from "node:util"
 import * as Channel from "../../src/Channel.ts"
+import { sqlState } from "../../src/server/internal/link/sqlState.ts"
 import * as Jwt from "../../src/server/Jwt.ts"
 import { NotificationSource, SourceError } from "../../src/server/NotificationSource.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
@@ -300,6 +301,30 @@ describe("What clients, writers and the database say", () => {
           })
           yield* Effect.exit(Realtime.publish(Log, { text: "marked-payload again" }))
           yield* Effect.exit(Realtime.publish(Log, { text: "marked-payload \0" }))
+          // 1,000 of them, each with a text and a SQLSTATE of its own.
+          yield* execute(
+            url,
+            `create function refuse() returns trigger language plpgsql as $$ begin
+              raise exception 'marked error %', new.payload::json->>'text'
+                using errcode = 'ZZ' || lpad(new.payload::json->>'text', 3, '0');
+            end $$`
+          )
+          yield* execute(
+            url,
+            `create trigger refuse before insert on realtime.messages for each row
+              when (new.payload ~ '"\\d+"') execute function refuse()`
+          )
+          const known = Object.keys(yield* scrape)
+          const errors = yield* Effect.forEach(
+            Array.from({ length: 1000 }).keys(),
+            (n) => Effect.flip(Realtime.publish(Log, { text: String(n) })),
+            { concurrency: 8 }
+          )
+          const states = errors.map(({ cause }) => sqlState((cause as Error).cause))
+          expect(new Set(states)).toHaveLength(1000)
+          expect(Object.keys(yield* scrape)).toEqual(known)
+          expect(yield* publish(wire, "log", { text: "1" })).toMatchObject({ type: "error" })
+          expect(Object.keys(yield* scrape)).toEqual(known)
           yield* execute(url, "alter table realtime.messages rename to away")
           expect(yield* publish(wire, "log", { text: "marked-payload" })).toMatchObject({
             type: "error"
