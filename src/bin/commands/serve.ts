@@ -9,7 +9,7 @@ import { joined, type NameGiven } from "../gateway/given.ts"
 import { settings } from "../gateway/settings.ts"
 import { warnOfUnknown } from "../gateway/variables.ts"
 import { failedBy } from "../shared/cures.ts"
-import { failed, serverUntilSignal, wrongUsage } from "../shared/exit.ts"
+import { type CommandFailed, failed, serverUntilSignal, wrongUsage } from "../shared/exit.ts"
 import { say } from "../shared/output.ts"
 import { flagsOf, type FlagValues, spelledOf, valuesOf } from "../shared/setting.ts"
 
@@ -88,15 +88,14 @@ export const serveCommand = Command.make(
       yield* serverUntilSignal
       const [{ open }, { faultOf, gatewaySentence }] = yield* Effect.promise(load)
       yield* open({ config, database, schema }).pipe(
-        Effect.mapError((error) => {
+        Effect.catch((error): Effect.Effect<never, CommandFailed | Config.InvalidGateway> => {
+          const fault = faultOf(config, error)
+          if (fault !== undefined) return Effect.fail(fault)
           const sentence = gatewaySentence(error)
-          return faultOf(config, error) ?? (sentence === undefined ? error : failed(sentence))
+          return sentence === undefined
+            ? failedBy({ database, listen: Option.fromUndefinedOr(listen), schema }, "node")(error)
+            : Effect.fail(failed(sentence))
         }),
-        Effect.catch((error) =>
-          error instanceof Config.InvalidGateway
-            ? Effect.fail(wrongUsage(error.message))
-            : failedBy({ database, listen: Option.fromUndefinedOr(listen), schema }, "node")(error)
-        ),
         Effect.flatMap((url) => say(`ready ${url}`))
       )
       return yield* Effect.never

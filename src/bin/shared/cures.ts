@@ -234,7 +234,7 @@ const rightsText = Effect.fnUntraced(function* (
   if (grants.length === 0) return undefined
   return lines(
     `${reason}: role ${role} lacks ${grants.length} of the rights ${words[needs]}. Let role ${owner ?? "that owns them"}, which owns the objects, run:`,
-    `npx effect-realtime sql${ofSchema(schema)} --${needs}-role ${shellWord(name)} --apply`,
+    installLine(schema, needs, { name }),
     "or with psql:",
     ...grants.map((statement) => `${statement};`)
   )

@@ -11,7 +11,7 @@ export const exitCodes = {
   failed: 1,
   /** `doctor` could not look. */
   blind: 2,
-  /** The command line is wrong. */
+  /** The command line, a variable, the file of `serve` or the URL of a database is wrong. */
   usage: 64,
   /** A package is missing. */
   peers: 69,
@@ -32,7 +32,7 @@ export class CommandFailed extends Data.TaggedError("CommandFailed")<{
   }
 }
 
-/** The command line asks for what there is not. */
+/** What the command was given is wrong: the code `usage`. */
 export const wrongUsage = (message: string): CommandFailed =>
   new CommandFailed({ message, code: exitCodes.usage })
 

@@ -78,11 +78,11 @@ const setting = <A>(
 
 const asText = (flag: string, metavar: string) => Flag.withMetavar(Flag.String(flag), metavar)
 
+const notEmpty = (raw: unknown): string | undefined => (raw === "" ? undefined : (raw as string))
+
 /** A text. */
 export const text = (flag: string, metavar: string, given: SettingGiven): Setting<string> =>
-  setting(flag, given, asText(flag, metavar), "a text that is not empty", (raw) =>
-    raw === "" ? undefined : (raw as string)
-  )
+  setting(flag, given, asText(flag, metavar), "a text that is not empty", notEmpty)
 
 /** The path of a file. */
 export const file = (flag: string, given: SettingGiven): Setting<string> =>
@@ -91,7 +91,7 @@ export const file = (flag: string, given: SettingGiven): Setting<string> =>
     given,
     Flag.withMetavar(pathFlag(flag), "<file>"),
     "a path that is not empty",
-    (raw) => (raw === "" ? undefined : (raw as string))
+    notEmpty
   )
 
 /** The URL of a database, which holds a password. */

@@ -4,6 +4,7 @@
  * Names are as they are in the database, also in capitals. One with ".", "=" or a quote stands in double
  * quotes, as in SQL.
  */
+import { identifier } from "../../server/internal/sql/literal.ts"
 
 const form = /^(?:("(?:[^"]|"")+"|[^".=][^.=]*)\.)?("(?:[^"]|"")+"|[^"=][^=]*)(?:=([^=]*))?$/
 
@@ -24,8 +25,7 @@ export const tableNamed = (text: string): TableName | undefined => {
     : { schema: schema === undefined ? undefined : read(schema), name: read(name), channel }
 }
 
-const written = (name: string): string =>
-  /[".=]/.test(name) ? `"${name.replaceAll('"', '""')}"` : name
+const written = (name: string): string => (/[".=]/.test(name) ? identifier(name) : name)
 
 /** The text that names a table. */
 export const nameOfTable = (schema: string, name: string): string =>
