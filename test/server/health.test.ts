@@ -327,10 +327,16 @@ describe("While the bus alone is away", () => {
           yield* becomes(...ready)
           yield* untilHolds({ ...present, bus_up: 1, nats_up: 1 })
           yield* server.reload(users(', permissions: { subscribe: { deny: "effect_realtime.>" } }'))
-          yield* until(() => of("Warn The bus does not deliver: it has a connection").length > 0)
           yield* untilHolds({ ...present, bus_up: 0, nats_up: 1 })
           expect(yield* health).toEqual(ready)
-          expect(of("Warn The account of this node in NATS may not subscribe")).toHaveLength(1)
+          const denied = "Warn The account of this node in NATS may not subscribe"
+          yield* until(() => of(denied).length > 0)
+          expect(of(denied)).toHaveLength(1)
+          yield* until(() => of("Warn The bus does not deliver").length > 0)
+          // On a slow machine the connection may be cut first, and a line with another reason begins otherwise.
+          expect(of("Warn The bus does not deliver")[0]).toMatch(
+            /deliver: it(?: has a connection, but|s connection is down\.) /
+          )
           yield* server.reload(users(""))
           yield* untilHolds({ ...present, bus_up: 1, nats_up: 1 })
         }).pipe(Effect.scoped)
