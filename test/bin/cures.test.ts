@@ -4,12 +4,12 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Queue, Redacted } from "effect"
 import { execFileSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
-import * as Net from "node:net"
 import { sentenceOf } from "../../src/bin/shared/cures.ts"
 import { layerInstalled, publish } from "../server/support/durable.ts"
 import { execute, layerDatabase, serverUrl, TestDatabase } from "../support/database.ts"
 import { executablePath, natsServer } from "../support/natsServer.ts"
 import { as, roleOf } from "../support/role.ts"
+import { tcpServer } from "../support/tcpServer.ts"
 import { serve } from "./support/gateway.ts"
 import { recorded } from "./support/guide.ts"
 import { record, start } from "./support/run.ts"
@@ -430,18 +430,7 @@ describe.concurrent("the cure of a command", () => {
 describe("a server that accepts and says nothing", () => {
   it.live("is one that cannot be reached", () =>
     Effect.gen(function* () {
-      const silent = yield* Effect.acquireRelease(
-        Effect.promise(
-          () =>
-            new Promise<Net.Server>((listening) => {
-              const server = Net.createServer(() => {})
-              server.listen(0, "127.0.0.1", () => listening(server))
-            })
-        ),
-        (server) => Effect.sync(() => server.close())
-      )
-      const { port } = silent.address() as Net.AddressInfo
-      const database = Redacted.make(`postgres://nobody@127.0.0.1:${port}/app`)
+      const database = Redacted.make(`postgres://nobody@127.0.0.1:${yield* tcpServer()}/app`)
       const error = yield* Effect.flip(
         PgConnection.make({ url: database, connectTimeout: "50 millis" })
       )

@@ -2,7 +2,7 @@ import * as Schema from "effect/Schema"
 import { Effect } from "effect"
 import { Channel } from "effect-realtime"
 import { createRealtimeClient, PlainClient, type RealtimeClient } from "effect-realtime/client"
-import { afterEach, describe, expect, it, vi } from "vitest"
+import { describe, expect, it, vi } from "vitest"
 import * as FakeSocket from "./support/FakeSocket.ts"
 import * as Client from "./support/client.ts"
 import { untilAsync } from "../support/until.ts"
@@ -10,18 +10,12 @@ import { untilAsync } from "../support/until.ts"
 const Orders = Channel.make("orders", Schema.Struct({ n: Schema.Finite }), { publish: true })
 const Notes = Channel.make("notes", Schema.String)
 
-const stores: Array<PlainClient.PlainClient> = []
-afterEach(() => Promise.all(stores.splice(0).map((store) => store.close())))
-
 const make = (options?: Partial<RealtimeClient.Options>) => {
   const server = FakeSocket.make({ auto: true })
-  const store = createRealtimeClient({
-    url: "ws://host/realtime",
-    webSocket: server.webSocket,
+  const store = Client.plain(server, {
     linger: 5,
     ...options
   })
-  stores.push(store)
   const subscribed = (count: number) =>
     untilAsync(() => server.sent.filter(({ type }) => type === "subscribe").length === count)
   return { server, store, subscribed }

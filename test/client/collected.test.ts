@@ -1,27 +1,22 @@
 /** A `Collector` and `last` of a plain client, without React: what they show of a state and its stream. */
 import { Backoff, Channel, type RealtimeEvent } from "effect-realtime"
-import { Collector, createRealtimeClient, type PlainClient } from "effect-realtime/client"
+import { Collector, type PlainClient } from "effect-realtime/client"
 import * as Schema from "effect/Schema"
-import { afterEach, describe, expect, it } from "vitest"
+import { describe, expect, it } from "vitest"
 import { untilAsync } from "../support/until.ts"
+import * as Client from "./support/client.ts"
 import * as FakeSocket from "./support/FakeSocket.ts"
 
 const Numbers = Channel.make("numbers", Schema.Finite)
 type Values = ReadonlyArray<number>
 const { events } = FakeSocket
 
-const clients: Array<PlainClient.PlainClient> = []
-afterEach(() => Promise.all(clients.splice(0).map((client) => client.close())))
-
 const make = () => {
   const server = FakeSocket.make({ auto: true })
-  const client = createRealtimeClient({
-    url: "ws://host/realtime",
-    webSocket: server.webSocket,
+  const client = Client.plain(server, {
     backoff: { ...Backoff.client, first: 10 },
     linger: 1
   })
-  clients.push(client)
   const errors: Array<unknown> = []
   const collected = (options: Partial<Collector.Options<Values, number>>) => {
     const collector = Collector.make(client, Numbers, {

@@ -4,27 +4,24 @@
  */
 // oxlint-disable no-await-in-loop -- the steps of a test follow each other
 import { Backoff, Channel } from "effect-realtime"
-import { createRealtimeClient, History, type PlainClient } from "effect-realtime/client"
+import { History, type PlainClient } from "effect-realtime/client"
 import * as Schema from "effect/Schema"
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
 import type { ClientFrame, FrameOf, ServerFrame, WireEvent } from "../../src/Frame.ts"
 import { type Random, random, seed } from "../server/support/random.ts"
 import { untilAsync } from "../support/until.ts"
+import * as Client from "./support/client.ts"
 import * as FakeSocket from "./support/FakeSocket.ts"
 
 const Numbers = Channel.make("numbers", Schema.Finite, { delivery: "durable" })
 const at = "2026-11-22T00:00:00.000Z"
 const channel = "numbers"
 
-const clients: Array<PlainClient.PlainClient> = []
 beforeEach(() => {
   // A frame follows at once.
   vi.stubGlobal("requestAnimationFrame", (run: () => void) => queueMicrotask(run))
 })
-afterEach(async () => {
-  vi.unstubAllGlobals()
-  await Promise.all(clients.splice(0).map((client) => client.close()))
-})
+afterEach(() => void vi.unstubAllGlobals())
 
 /** The outbox of a channel, of which a node delivers what was committed since its last look. */
 class Model {
@@ -56,13 +53,10 @@ class Model {
         socket.say({ type: "subscribed", id, channel, state, cursor: this.cursor })
       } else this.server.answer(socket, frame)
     }
-    this.client = createRealtimeClient({
-      url: "ws://host/realtime",
-      webSocket: this.server.webSocket,
+    this.client = Client.plain(this.server, {
       backoff: { ...Backoff.client, first: 1, initial: 1, cap: 1 },
       linger: 1
     })
-    clients.push(this.client)
   }
 
   get cursor(): string {

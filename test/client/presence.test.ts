@@ -24,6 +24,16 @@ const whole = (...names: ReadonlyArray<string>) =>
     whole: true
   })
 
+/** The server rejects a state for now. */
+const later = (id: number, retryAfter: number): ServerFrame => ({
+  type: "error",
+  id,
+  code: "publish/rate",
+  message: "later",
+  retry: "later",
+  retryAfter
+})
+
 /** A client of a server that names the member of each state `m-` and its name. */
 const make = Effect.gen(function* () {
   const server = FakeSocket.make({ auto: true })
@@ -313,14 +323,7 @@ describe("the own member", () => {
       const usual = server.heard
       server.heard = (socket, frame) =>
         frame.type === "present" && of("present").length === 1
-          ? void socket.say({
-              type: "error",
-              id: frame.id,
-              code: "publish/rate",
-              message: "later",
-              retry: "later",
-              retryAfter: 1000
-            })
+          ? void socket.say(later(frame.id, 1000))
           : usual(socket, frame)
       const room = watch()
       yield* Effect.forkScoped(client.present(Room, { name: "ann" }))
@@ -371,14 +374,7 @@ describe("the own member", () => {
       void room.update({ name: "ann" }).then(() => (ended = true))
       yield* TestClock.adjust(1)
       void room.update(undefined)
-      say({
-        type: "error",
-        id: of("present")[0]!.id,
-        code: "publish/rate",
-        message: "later",
-        retry: "later",
-        retryAfter: 1000
-      })
+      say(later(of("present")[0]!.id, 1000))
       yield* TestClock.adjust(60_000)
       assert.isTrue(ended)
       assert.isTrue(seen.shown.every(({ error }) => error === undefined))
@@ -394,16 +390,7 @@ describe("the own member", () => {
       const scope = yield* Scope.make()
       yield* Scope.provide(client.present(Room, { name: "ann" }), scope)
       server.heard = (socket, frame) =>
-        frame.type === "present"
-          ? void socket.say({
-              type: "error",
-              id: frame.id,
-              code: "publish/rate",
-              message: "later",
-              retry: "later",
-              retryAfter: 50_000
-            })
-          : usual(socket, frame)
+        frame.type === "present" ? void socket.say(later(frame.id, 50_000)) : usual(socket, frame)
       is("bob")
       server.last.drop()
       yield* TestClock.adjust(20_000)

@@ -3,18 +3,12 @@
  * or connects again. And what it calls twice.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scheduler } from "effect"
+import { Effect, Exit, Fiber, Scheduler, Scope } from "effect"
 import * as Schema from "effect/Schema"
 import { TestClock } from "effect/testing"
 import { Backoff, Channel } from "effect-realtime"
-import {
-  Collector,
-  createRealtimeClient,
-  History,
-  type PlainClient,
-  type RealtimeClient
-} from "effect-realtime/client"
-import { afterEach, expect } from "vitest"
+import { Collector, History, type RealtimeClient } from "effect-realtime/client"
+import { expect } from "vitest"
 import { turns, untilAsync } from "../support/until.ts"
 import * as Client from "./support/client.ts"
 import * as FakeSocket from "./support/FakeSocket.ts"
@@ -31,38 +25,38 @@ const Pointers = Channel.make(
   }
 )
 
-const clients: Array<PlainClient.PlainClient> = []
-afterEach(() => Promise.all(clients.splice(0).map((client) => client.close())))
-
 const make = (options?: Partial<RealtimeClient.Options>) => {
   const server = FakeSocket.make({ auto: true })
-  const client = createRealtimeClient({
-    url: "ws://host/realtime",
-    webSocket: server.webSocket,
+  const client = Client.plain(server, {
     backoff: { ...Backoff.client, first: 1, initial: 1, cap: 1 },
     linger: 1,
     onError: () => {},
     ...options
   })
-  clients.push(client)
   return { client, server }
 }
 
-/** Two turns of the timers. */
-const pause = () => new Promise((done) => setTimeout(() => setTimeout(done, 5), 5))
-
 describe("A client that is closed", () => {
-  it("by a listener that hears of a lost link opens nothing any more", async () => {
-    const { client, server } = make({
-      backoff: { ...Backoff.client, first: 0, initial: 0, cap: 0 }
+  it.effect("by a listener that hears of a lost link opens nothing any more", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make({ auto: true })
+      const scope = yield* Scope.make()
+      const client = yield* Scope.provide(Client.make(server), scope)
+      client.sync.listen(Numbers, {
+        onEvents: () => {},
+        onInactive: () => void Effect.runFork(Scope.close(scope, Exit.void)),
+        onEnd: () => {}
+      })
+      yield* TestClock.adjust(1)
+      server.last.drop()
+      yield* TestClock.adjust("2 minutes")
+      assert.deepInclude(client.sync.connection.getSnapshot(), {
+        status: "stopped",
+        reason: "closed"
+      })
+      assert.lengthOf(server.sockets, 1)
     })
-    client.listen(Numbers, () => {}, { onInactive: () => void client.close() })
-    await untilAsync(() => server.sent.some(({ type }) => type === "subscribe"))
-    server.last.drop()
-    await pause()
-    expect(client.connection.getSnapshot()).toMatchObject({ status: "stopped", reason: "closed" })
-    expect(server.sockets).toHaveLength(1)
-  })
+  )
 
   it("by a handler shows no live value to those that the event did not reach", async () => {
     const { client, server } = make()
@@ -75,9 +69,8 @@ describe("A client that is closed", () => {
     collector.subscribe(() => {})
     await untilAsync(() => collector.getSnapshot().status === "live")
     server.last.say(FakeSocket.events("numbers", 1, 1))
-    await untilAsync(() => collector.getSnapshot().status !== "live")
-    await pause()
-    expect(collector.getSnapshot().status).toBe("error")
+    await untilAsync(() => collector.getSnapshot().status === "error")
+    expect(collector.getSnapshot().value).toBe(0)
   })
 })
 
@@ -168,7 +161,8 @@ describe("A Collector", () => {
     await untilAsync(() => collector.getSnapshot().status === "live")
     leave()
     leave()
-    await pause()
+    // The Collector stops in a microtask.
+    await Promise.resolve()
     server.last.say(FakeSocket.events("numbers", 1, 7))
     await untilAsync(() => collector.getSnapshot().value === 7)
     expect(collector.getSnapshot().status).toBe("live")
@@ -201,7 +195,7 @@ describe("A History", () => {
     const leave = history.subscribe(() => {})
     await untilAsync(() => history.getSnapshot().status === "error")
     leave()
-    await pause()
+    await untilAsync(() => server.last.of("unsubscribe").length > 0)
     refuses = false
     history.subscribe(() => {})
     await untilAsync(() => history.getSnapshot().status === "live")

@@ -1,11 +1,12 @@
 /** Reads of a `Collector` that end at a bad moment: beside a gap, without a subscription, on a live channel. */
 import { Backoff, Channel, type RealtimeEvent } from "effect-realtime"
-import { Collector, createRealtimeClient, type PlainClient } from "effect-realtime/client"
+import { Collector } from "effect-realtime/client"
 import * as Schema from "effect/Schema"
-import { afterEach, describe, expect, it } from "vitest"
+import { describe, expect, it } from "vitest"
 import type { ServerFrame } from "../../src/Frame.ts"
 import * as Cursor from "../../src/internal/cursorText.ts"
 import { untilAsync } from "../support/until.ts"
+import * as Client from "./support/client.ts"
 import * as FakeSocket from "./support/FakeSocket.ts"
 
 const Numbers = Channel.make("numbers", Schema.Finite)
@@ -25,19 +26,13 @@ const stateAt = (tx: number, ...value: Values): RealtimeEvent.Snapshot<Values> =
   cursor: cursorAt(tx)
 })
 
-const clients: Array<PlainClient.PlainClient> = []
-afterEach(() => Promise.all(clients.splice(0).map((client) => client.close())))
-
 const make = () => {
   const server = FakeSocket.make({ auto: true })
-  const client = createRealtimeClient({
-    url: "ws://host/realtime",
-    webSocket: server.webSocket,
+  const client = Client.plain(server, {
     backoff: { ...Backoff.client, first: 10 },
     linger: 1,
     onError: () => {}
   })
-  clients.push(client)
   const errors: Array<unknown> = []
   /** What the collector's options are at the moment. */
   const options: Collector.Options<Values, number> = {

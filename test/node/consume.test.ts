@@ -60,6 +60,15 @@ const named = (name: string) => `select cursor from realtime.consumers where nam
 const error = (promise: Promise<unknown>) =>
   Effect.map(Effect.flip(Effect.tryPromise(() => promise)), ({ cause }) => cause)
 
+/** The reasons of rejections without a handler, until the test ends. */
+const rejections = () => {
+  const reasons: Array<unknown> = []
+  const add = (reason: unknown) => void reasons.push(reason)
+  process.on("unhandledRejection", add)
+  onTestFinished(() => void process.off("unhandledRejection", add))
+  return reasons
+}
+
 /** Asks until the answer is yes. */
 const holds = <E>(condition: Effect.Effect<boolean, E>) =>
   condition.pipe(
@@ -250,10 +259,7 @@ describe("consume of the class", () => {
   it.live("done rejects when the name belongs to another channel, and nothing is unhandled", () =>
     Effect.gen(function* () {
       const { server, url } = yield* start
-      const unhandled: Array<unknown> = []
-      const onUnhandled = (reason: unknown) => unhandled.push(reason)
-      process.on("unhandledRejection", onUnhandled)
-      onTestFinished(() => void process.off("unhandledRejection", onUnhandled))
+      const unhandled = rejections()
       server.consume(Others, { name: "taken", onEvents: insert })
       yield* begun(url, "taken")
       server.consume(Jobs, { name: "taken", onEvents: insert })
@@ -267,10 +273,7 @@ describe("consume of the class", () => {
   it.live("an onError that rejects later ends neither its consumer nor the process", () =>
     Effect.gen(function* () {
       const { done, server } = yield* start
-      const unhandled: Array<unknown> = []
-      const onUnhandled = (reason: unknown) => unhandled.push(reason)
-      process.on("unhandledRejection", onUnhandled)
-      onTestFinished(() => void process.off("unhandledRejection", onUnhandled))
+      const unhandled = rejections()
       let tries = 0
       server.consume(Jobs, {
         name: "reporting",

@@ -44,6 +44,14 @@ const listen = Effect.gen(function* () {
   return queue
 })
 
+/** A service that closes before the test ends, and the notifications of its results. */
+const closing = Effect.gen(function* () {
+  const told = yield* listenTo(yield* NotificationSource, "query_results_1")
+  const scope = yield* Scope.make()
+  const context = yield* Layer.build(Layer.fresh(QueryResults.layer)).pipe(Scope.provide(scope))
+  return { context, told, close: Scope.close(scope, Exit.void) }
+})
+
 describe("QueryResults", () => {
   it.effect("run returns at once, and the result is sent when the query completes", () =>
     Effect.gen(function* () {
@@ -139,11 +147,8 @@ describe("QueryResults", () => {
 
   it.effect("a query that is started while the server closes is sent as interrupted", () =>
     Effect.gen(function* () {
-      const source = yield* NotificationSource
-      const told = yield* listenTo(source, "query_results_1")
-      const scope = yield* Scope.make()
-      const context = yield* Layer.build(Layer.fresh(QueryResults.layer)).pipe(Scope.provide(scope))
-      yield* Scope.close(scope, Exit.void)
+      const { close, context, told } = yield* closing
+      yield* close
       yield* QueryResults.run(Report("1"), Effect.succeed([{ n: 1 }])).pipe(
         Effect.provideContext(context)
       )
@@ -153,17 +158,14 @@ describe("QueryResults", () => {
 
   it.effect("a running query is sent as interrupted when the server closes", () =>
     Effect.gen(function* () {
-      const source = yield* NotificationSource
-      const told = yield* listenTo(source, "query_results_1")
-      const scope = yield* Scope.make()
-      const context = yield* Layer.build(Layer.fresh(QueryResults.layer)).pipe(Scope.provide(scope))
+      const { close, context, told } = yield* closing
       const started = yield* Deferred.make<void>()
       yield* QueryResults.run(
         Report("1"),
         Effect.andThen(Deferred.succeed(started, undefined), Effect.never)
       ).pipe(Effect.provideContext(context))
       yield* Deferred.await(started)
-      yield* Scope.close(scope, Exit.void)
+      yield* close
       expect(yield* Queue.take(told)).toContain("interrupted")
     }).pipe(Effect.provide(layer))
   )
@@ -172,13 +174,8 @@ describe("QueryResults", () => {
     "a result that does not fit its channel is sent as an error when the server closes",
     () =>
       Effect.gen(function* () {
-        const source = yield* NotificationSource
         const memory = yield* MemorySource.MemorySource
-        const told = yield* listenTo(source, "query_results_1")
-        const scope = yield* Scope.make()
-        const context = yield* Layer.build(Layer.fresh(QueryResults.layer)).pipe(
-          Scope.provide(scope)
-        )
+        const { close, context, told } = yield* closing
         yield* memory.lose
         yield* QueryResults.run(Report("1"), Effect.succeed([{ n: 1.5 }])).pipe(
           Effect.provideContext(context)
@@ -186,7 +183,7 @@ describe("QueryResults", () => {
         yield* TestClock.adjust("1 minute")
         yield* memory.restore
         yield* Queue.clear(told)
-        yield* Scope.close(scope, Exit.void)
+        yield* close
         yield* TestClock.adjust(1)
         expect(yield* Queue.clear(told)).toEqual([expect.stringContaining("failed")])
       }).pipe(Effect.provide(layer))

@@ -12,6 +12,7 @@ import { address, secured } from "../../src/server/internal/link/pgLink.ts"
 import { Negotiated } from "../../src/server/internal/link/tlsNegotiation.ts"
 import { sqlMessage } from "../../src/server/internal/link/sqlState.ts"
 import * as PgTls from "../../src/server/PgTls.ts"
+import { tcpServer } from "../support/tcpServer.ts"
 import { missing } from "./support/tlsServer.ts"
 
 let folder: string
@@ -39,17 +40,7 @@ afterAll(() => {
 })
 
 /** A listener that accepts TLS and then sends nothing more. */
-const agreeing = Effect.acquireRelease(
-  Effect.callback<Net.Server>((resume) => {
-    const server = Net.createServer((socket) => {
-      socket.on("error", () => undefined)
-      socket.once("data", () => socket.write("S"))
-    })
-    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-  }),
-  (server) => Effect.sync(() => server.close())
-)
-const portOf = (server: Net.Server) => (server.address() as Net.AddressInfo).port
+const agreeing = tcpServer((socket) => socket.once("data", () => socket.write("S")))
 
 describe.skipIf(missing !== undefined)("The certificates of a database URL", () => {
   it.each([
@@ -104,7 +95,7 @@ describe.skipIf(missing !== undefined)("The certificates of a database URL", () 
 
   it.live("a key that does not fit is rejected, although the server agrees to TLS", () =>
     Effect.gen(function* () {
-      const port = portOf(yield* agreeing)
+      const port = yield* agreeing
       const files = `sslcert=${at("one.pem")}&sslkey=${at("locked.key")}`
       for (const mode of ["allow", "prefer", "require"]) {
         const url = `postgres://u@127.0.0.1:${port}/d?sslmode=${mode}&${files}`
@@ -118,7 +109,7 @@ describe.skipIf(missing !== undefined)("The certificates of a database URL", () 
 
   it.live("an error thrown in a socket's listener ends the session, not the process", () =>
     Effect.gen(function* () {
-      const port = portOf(yield* agreeing)
+      const port = yield* agreeing
       const stream = () =>
         new Negotiated({
           mode: "prefer",

@@ -34,6 +34,7 @@ import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import { database, execute, installedDatabase, serverUrl } from "../support/database.ts"
+import { tcpServer } from "../support/tcpServer.ts"
 import { deafHop } from "../support/deafHop.ts"
 import { folder, followIn, installedOn, serverOn } from "./support/recovery.ts"
 import { hurried, waitFor } from "../support/until.ts"
@@ -343,24 +344,17 @@ describe("Rejections by PostgreSQL", () => {
     Effect.gen(function* () {
       const { url } = yield* database
       const target = address({ url: Redacted.make(url) })
-      const slow = yield* Effect.acquireRelease(
-        Effect.callback<Net.Server>((resume) => {
-          const server = Net.createServer((near) => {
-            near.on("error", () => undefined)
-            setTimeout(() => {
-              const far = Net.connect(target)
-              far.on("error", () => near.destroy())
-              near.on("close", () => far.destroy())
-              near.pipe(far).pipe(near)
-            }, 2500)
-          })
-          server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-        }),
-        (server) => Effect.sync(() => server.close())
-      )
+      const slow = yield* tcpServer((near) => {
+        setTimeout(() => {
+          const far = Net.connect(target)
+          far.on("error", () => near.destroy())
+          near.on("close", () => far.destroy())
+          near.pipe(far).pipe(near)
+        }, 2500)
+      })
       const through = new URL(url)
       through.searchParams.set("host", "127.0.0.1")
-      through.searchParams.set("port", String((slow.address() as Net.AddressInfo).port))
+      through.searchParams.set("port", String(slow))
       const context = yield* Layer.build(
         PgNotificationSource.layer(quick).pipe(Layer.provide(pool(through.href)))
       )

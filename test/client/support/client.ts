@@ -1,5 +1,6 @@
 import { Effect, Layer } from "effect"
-import { RealtimeClient } from "effect-realtime/client"
+import { createRealtimeClient, RealtimeClient } from "effect-realtime/client"
+import { onTestFinished } from "vitest"
 import type * as FakeSocket from "./FakeSocket.ts"
 
 export type Client = RealtimeClient.RealtimeClient["Service"]
@@ -17,3 +18,14 @@ export const make = (server: FakeSocket.FakeServer, options?: Partial<RealtimeCl
     ),
     (context) => Effect.provide(RealtimeClient.RealtimeClient, context)
   )
+
+/** A client without Effect of a fake server, until the test ends. */
+export const plain = (server: FakeSocket.FakeServer, options?: Partial<RealtimeClient.Options>) => {
+  const client = createRealtimeClient({
+    url: "ws://host/realtime",
+    webSocket: server.webSocket,
+    ...options
+  })
+  onTestFinished(() => client.close())
+  return client
+}

@@ -84,6 +84,20 @@ const made = Effect.fnUntraced(function* (nats: "up" | "down") {
 
 const settle = Effect.andThen(TestClock.adjust(1), turns(40))
 
+/** A node whose one listener is fed by a bridge, what the listener hears, and another bridge. */
+const fed = Effect.gen(function* () {
+  const node = yield* made("up")
+  const heard: Array<Heard> = []
+  yield* Effect.forkScoped(node.source.listen("orders", (one) => heard.push(one)))
+  yield* settle
+  const [one, two] = [node.bridge(bridgeName(1n, "a")), node.bridge(bridgeName(2n, "b"))]
+  one.beat()
+  yield* TestClock.adjust(200)
+  one.answer()
+  yield* settle
+  return { ...node, heard, one, two }
+})
+
 describe("The source of live channels", () => {
   it.effect("the node listens once for two listeners that come together", () =>
     Effect.gen(function* () {
@@ -115,15 +129,7 @@ describe("The source of live channels", () => {
     "a listener receives lost where another bridge has its channel while the node leaves one",
     () =>
       Effect.gen(function* () {
-        const { bridge, own, source } = yield* made("up")
-        const heard: Array<Heard> = []
-        yield* Effect.forkScoped(source.listen("orders", (one) => heard.push(one)))
-        yield* settle
-        const [one, two] = [bridge(bridgeName(1n, "a")), bridge(bridgeName(2n, "b"))]
-        one.beat()
-        yield* TestClock.adjust(200)
-        one.answer()
-        yield* settle
+        const { heard, one, own, two } = yield* fed
         one.send(1, "1")
         expect(heard).toEqual(["1"])
         // No beat for more than a second: the node leaves, and its own link does not catch up.
@@ -177,15 +183,7 @@ describe("The source of live channels", () => {
 
   it.effect("a listener goes on to receive where the subjects of its database change", () =>
     Effect.gen(function* () {
-      const { bridge, marks, move, source } = yield* made("up")
-      const heard: Array<Heard> = []
-      yield* Effect.forkScoped(source.listen("orders", (one) => heard.push(one)))
-      yield* settle
-      const [one, two] = [bridge(bridgeName(1n, "a")), bridge(bridgeName(2n, "b"))]
-      one.beat()
-      yield* TestClock.adjust(200)
-      one.answer()
-      yield* settle
+      const { heard, marks, move, one, two } = yield* fed
       one.send(1, "1")
       expect(heard).toEqual(["1"])
       move()
@@ -228,15 +226,7 @@ describe("The source of live channels", () => {
 
   it.effect("a listener receives nothing twice where the node leaves two bridges at once", () =>
     Effect.gen(function* () {
-      const { bridge, marks, own, source } = yield* made("up")
-      const heard: Array<Heard> = []
-      yield* Effect.forkScoped(source.listen("orders", (one) => heard.push(one)))
-      yield* settle
-      const [one, two] = [bridge(bridgeName(1n, "a")), bridge(bridgeName(2n, "b"))]
-      one.beat()
-      yield* TestClock.adjust(200)
-      one.answer()
-      yield* settle
+      const { heard, marks, own, two } = yield* fed
       // No beat for more than a second: the node leaves, and sends a mark through the database.
       yield* TestClock.adjust(1500)
       yield* settle
